@@ -1,0 +1,303 @@
+"""Which models there are, by reading their directories alone: names, facts, damage. Knows nothing of torch.
+
+A model is a directory with `config.json` and `model.safetensors`. Its name is its folder's name under one of the
+checkpoint folders (the user's own before the bundled ones), a path, or RUN, RUN:best, RUN:last, RUN:step-N.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine import folders
+from engine.errors import CheckpointError, ModelNotFoundError
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+RECORD = "minigpt.json"
+DEFAULT_MODEL = "shakespeare"
+
+
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """`minigpt.json`: what our own training knows of a checkpoint, beside what Hugging Face's files say.
+
+    Attributes:
+        format: Version of this file's layout.
+        files: The sha256 of every other file of the checkpoint by its name relative to the directory.
+        step: Optimizer steps taken.
+        losses: Loss in nats per token by split, such as {"train": 1.1, "val": 1.45}; `best_val` the run's best.
+        data: Name, sha256 and sizes of the text.
+        training: All of the run's settings.
+        architecture: What config.json cannot say: bias and positions.
+        history: (step, train loss, validation loss or None) along the run, thinned out.
+    """
+
+    format: int = 1
+    created: str = ""
+    written_by: str = ""
+    run: str = ""
+    step: int = 0
+    tokens_seen: int = 0
+    seconds: float = 0.0
+    losses: dict[str, float] = {}
+    data: dict[str, Any] = {}
+    tokenizer: str = ""
+    training: dict[str, Any] = {}
+    architecture: dict[str, Any] = {}
+    history: list[tuple[int, float | None, float | None]] = []
+    device: str = ""
+    torch: str = ""
+    files: dict[str, str] = {}
+
+
+class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a list of models shows of one.
+
+    Attributes:
+        problem: What is wrong with it, or empty. Hashes are not checked for a list; `verify_checkpoint` does.
+        parameters: Weights stored, read from the header of the weights file; 0 when it cannot be read.
+        size: Bytes of all its files.
+    """
+
+    name: str
+    path: str
+    family: str = ""
+    parameters: int = 0
+    tokenizer: str = ""
+    vocab_size: int = 0
+    block_size: int = 0
+    dtype: str = ""
+    val_loss: float | None = None
+    step: int | None = None
+    trained_on: str = ""
+    size: int = 0
+    modified: float = 0.0
+    bundled: bool = False
+    problem: str = ""
+
+
+def checkpoint_folders() -> list[Path]:
+    """Where models are looked for by name, in order."""
+    return [folders.user_checkpoints(), folders.bundled_checkpoints()]
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a directory looks like a model, whole or damaged."""
+    return path.is_dir() and any((path / name).exists() for name in (CONFIG, WEIGHTS, RECORD))
+
+
+def list_checkpoints() -> list[CheckpointInfo]:
+    """Every model that goes by a name: the default first, then one's own, the bundled ones, and the runs' best."""
+    found: dict[str, Path] = {}
+    for folder in checkpoint_folders():
+        for path in _children(folder):
+            if is_checkpoint(path):
+                found.setdefault(path.name, path)
+    for run in _children(folders.runs_folder()):
+        if best := _run_checkpoint(run, "best"):
+            found.setdefault(run.name, best)
+    infos = [read_info(path, name) for name, path in found.items()]
+    return sorted(infos, key=lambda info: info.name != DEFAULT_MODEL)
+
+
+def default_model() -> str:
+    """The name of the model to use when none is named.
+
+    Raises:
+        ModelNotFoundError: There is none at all.
+    """
+    for info in list_checkpoints():
+        if not info.problem:
+            return info.name
+    raise ModelNotFoundError("there is no model yet", "train one: minigpt-tui train data/fables.txt --preset nano")
+
+
+def find_checkpoint(name: str = "") -> Path:
+    """The directory of a model by its name (empty for the default), a path, RUN or RUN:CHECKPOINT.
+
+    Raises:
+        ModelNotFoundError: Nothing goes by that name; the nearest names are in the hint.
+        CheckpointError: A run of that name has no checkpoint yet, or not that one.
+    """
+    name = name or default_model()
+    run_name, _, which = name.partition(":")
+    if _is_plain(name):
+        for folder in checkpoint_folders():
+            if is_checkpoint(folder / name):
+                return folder / name
+    if _is_plain(run_name) and (run := folders.runs_folder() / run_name).is_dir():
+        if path := _run_checkpoint(run, which or "best"):
+            return path
+        there = ", ".join(path.name for path in run_checkpoints(run)) or "none yet"
+        raise CheckpointError(f"the run {run_name} has no checkpoint {which or 'best'}", f"it has: {there}")
+    path = Path(name).expanduser()
+    if is_checkpoint(path):
+        return path
+    if path.exists():
+        raise CheckpointError(f"{name} is not a model", f"a model is a folder with {CONFIG} and {WEIGHTS}")
+    known = [info.name for info in list_checkpoints()]
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none'}"
+    raise ModelNotFoundError(f"there is no model {name!r}", hint)
+
+
+def run_checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run's directory by step, first to last."""
+    steps = [path for path in _children(run / "checkpoints") if path.name.startswith("step-") and is_checkpoint(path)]
+    return sorted(steps, key=_step)
+
+
+def _run_checkpoint(run: Path, which: str) -> Path | None:
+    checkpoints = run_checkpoints(run)
+    if which == "last":
+        return checkpoints[-1] if checkpoints else None
+    if which == "best":
+        losses = [(loss, path) for path in checkpoints if (loss := _val_loss(path)) is not None]
+        return min(losses, key=lambda pair: pair[0])[1] if losses else (checkpoints[-1] if checkpoints else None)
+    return next((path for path in checkpoints if path.name == which), None)
+
+
+def _step(path: Path) -> int:
+    digits = path.name.removeprefix("step-")
+    return int(digits) if digits.isdigit() else -1
+
+
+def _val_loss(path: Path) -> float | None:
+    try:
+        return read_record(path).losses.get("val")
+    except CheckpointError:
+        return None
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and "/" not in name and "\\" not in name and name not in (".", "..")
+
+
+def _children(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A model's `config.json`.
+
+    Raises:
+        CheckpointError: It is missing or no JSON object.
+    """
+    config: dict[str, Any] = _read_json(path / CONFIG, dict[str, Any])
+    return config
+
+
+def read_record(path: Path) -> Record:
+    """A model's `minigpt.json`; an empty record when it has none, as models from elsewhere.
+
+    Raises:
+        CheckpointError: It is there and cannot be read, or is of a newer layout.
+    """
+    if not (path / RECORD).exists():
+        return Record()
+    record: Record = _read_json(path / RECORD, Record)
+    if record.format > 1:
+        raise CheckpointError(f"{path / RECORD} is of a newer version ({record.format})", "update minigpt-tui")
+    return record
+
+
+def _read_json(path: Path, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing", "the model is incomplete; copy or train it again") from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error})", "the model is damaged; copy or train it again"
+        ) from None
+
+
+def read_info(path: Path, name: str = "") -> CheckpointInfo:
+    """The facts of one model; what is wrong with it comes back in `problem`, not as an error."""
+    name = name or path.name
+    bundled = path.parent == folders.bundled_checkpoints()
+    try:
+        config, record = read_config(path), read_record(path)
+        parameters, dtype = read_weights_header(path / WEIGHTS)
+    except CheckpointError as error:
+        return CheckpointInfo(name=name, path=str(path), bundled=bundled, problem=str(error))
+    files = [file for file in path.iterdir() if file.is_file()]
+    return CheckpointInfo(
+        name=name,
+        path=str(path),
+        family=str(config.get("model_type", "")),
+        parameters=parameters,
+        tokenizer=record.tokenizer,
+        vocab_size=int(config.get("vocab_size", 0)),
+        block_size=int(config.get("max_position_embeddings") or config.get("n_positions") or 0),
+        dtype=dtype,
+        val_loss=record.losses.get("val"),
+        step=record.step if record.written_by else None,
+        trained_on=str(record.data.get("name", "")),
+        size=sum(file.stat().st_size for file in files),
+        modified=max((file.stat().st_mtime for file in files), default=0.0),
+        bundled=bundled,
+    )
+
+
+def read_weights_header(path: Path) -> tuple[int, str]:
+    """Number of weights and their dtype (fp32, fp16, bf16), from the head of a safetensors file.
+
+    Raises:
+        CheckpointError: It is missing, no safetensors file, or shorter than its header says.
+    """
+    names = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > 100_000_000:
+                raise ValueError("no safetensors header")
+            header: dict[str, Any] = msgspec.json.decode(file.read(length))
+        header.pop("__metadata__", None)
+        count, end = 0, 0
+        for tensor in header.values():
+            size = 1
+            for axis in tensor["shape"]:
+                size *= axis
+            count += size
+            end = max(end, tensor["data_offsets"][1])
+        if path.stat().st_size != 8 + length + end:
+            raise ValueError(f"{path.stat().st_size:,} bytes where {8 + length + end:,} belong")
+        kinds = {tensor["dtype"] for tensor in header.values()}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing", "the model is incomplete; copy or train it again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, msgspec.DecodeError) as error:
+        hint = "the model is damaged; copy or train it again (pickled .pt files are never opened here)"
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error})", hint) from None
+    return count, names.get(next(iter(kinds)), "mixed") if len(kinds) == 1 else "mixed"
+
+
+def verify_checkpoint(path: Path) -> list[str]:
+    """What is wrong with a model: files missing, or other than the hashes in `minigpt.json`; empty when all is well."""
+    problems = []
+    try:
+        record = read_record(path)
+        read_config(path)
+        read_weights_header(path / WEIGHTS)
+    except CheckpointError as error:
+        return [str(error)]
+    for name, expected in record.files.items():
+        file = path / name
+        if not file.is_file():
+            problems.append(f"{name} is missing")
+        elif hash_file(file) != expected:
+            problems.append(f"{name} is not what was written (its sha256 differs)")
+    return problems
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,47 @@
+"""Which device and arithmetic to use: what was asked for, checked against what this machine has."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.errors import DeviceError
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def available_devices() -> tuple[str, ...]:
+    """The devices that can be asked for, the preferred one first."""
+    found = []
+    if torch.cuda.is_available():
+        found.append("cuda")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return (*found, "cpu")
+
+
+def resolve_device(wanted: str) -> str:
+    """The device to use; `auto` is the best there is.
+
+    Raises:
+        DeviceError: This machine, or this build of torch, does not have it.
+    """
+    found = available_devices()
+    if wanted == "auto":
+        return found[0]
+    if wanted not in found:
+        raise DeviceError(f"there is no {wanted} device here", f"use --device {' or '.join(found)}")
+    return wanted
+
+
+def resolve_precision(wanted: str, device: str) -> str:
+    """The arithmetic of inference; `auto` is bf16 on a GPU that has it, else fp32.
+
+    Raises:
+        DeviceError: The device cannot compute in it.
+    """
+    bf16_gpu = device == "cuda" and torch.cuda.is_bf16_supported()
+    if wanted == "auto":
+        return "bf16" if bf16_gpu else "fp32"
+    if wanted == "bf16" and device == "cuda" and not bf16_gpu:
+        raise DeviceError("this GPU has no bf16", "use --precision fp16 or fp32")
+    return wanted

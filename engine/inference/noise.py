@@ -1,0 +1,76 @@
+"""The noise of sampling as a pure function of (seed, position): the same wherever and however a text is drawn.
+
+Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011), computed in
+torch's 64-bit integers, so that every device and version gives the same bits. Key: the seed. Counter: position and
+index in the vocabulary. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_MASK = 0xFFFFFFFF
+_ROUNDS = 10
+
+BLOCK_NUMBERS = 16_384
+"""Numbers drawn ahead at once: many positions of a small vocabulary, one of a large one."""
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Four words of noise for each counter.
+
+    Args:
+        counter: Four int64 tensors of one shape, each holding 32-bit words.
+        key: Two 32-bit words.
+
+    Returns:
+        Four int64 tensors of that shape, each holding 32-bit words.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # the product wraps around in 64 bits, and its two halves are right all the same
+        p0, p1 = c0 * _M0, c2 * _M1
+        c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    return c0, c1, c2, c3
+
+
+def gumbel(seed: int, first: int, count: int, vocab_size: int, device: torch.device | str = "cpu") -> Tensor:
+    """Standard Gumbel noise for `count` positions from `first` on, (count, vocab_size) in float32.
+
+    Args:
+        seed: 0 or more, below 2**64.
+        first: The first position, 0 or more, below 2**63 - count.
+        count: How many positions.
+        vocab_size: Numbers for each position, V.
+        device: Where to compute and leave it.
+    """
+    quads = -(-vocab_size // 4)
+    positions = torch.arange(first, first + count, device=device, dtype=torch.int64)[:, None]  # (count, 1)
+    column = torch.arange(quads, device=device, dtype=torch.int64)[None, :]  # (1, V / 4)
+    zero = torch.zeros(count, quads, device=device, dtype=torch.int64)
+    counter = (zero + column, zero, zero + (positions & _MASK), zero + ((positions >> 32) & _MASK))
+    words = torch.stack(philox(counter, (seed & _MASK, (seed >> 32) & _MASK)), dim=-1)  # (count, V / 4, 4)
+    uniform = (words.view(count, -1)[:, :vocab_size].double() + 0.5) * 2.0**-32  # in (0, 1), never an end
+    return -(-uniform.log()).log().float()
+
+
+class Noise:
+    """The noise of one text, drawn a block of positions ahead."""
+
+    def __init__(self, seed: int, vocab_size: int, device: torch.device | str = "cpu") -> None:
+        self.seed, self.vocab_size, self.device = seed, vocab_size, device
+        self._ahead = max(1, min(256, BLOCK_NUMBERS // vocab_size))
+        self._first, self._rows = -1, torch.empty(0)
+
+    def at(self, position: int) -> Tensor:
+        """The noise of one position, (V,) in float32."""
+        first = position - position % self._ahead
+        if first != self._first:
+            rows = gumbel(self.seed, first, self._ahead, self.vocab_size, self.device)
+            self._first, self._rows = first, rows
+        return self._rows[position - first]

@@ -1,0 +1,104 @@
+"""From token ids to the text that a reader sees: whole characters, held back while a stop string may be forming.
+Knows nothing of torch, nor of where the tokens come from.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+import msgspec
+
+
+class Alternative(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A token that could have come here.
+
+    Attributes:
+        token: Its id.
+        text: Its own text (control characters are not yet made visible).
+        logprob: Natural log of its probability in the model's own distribution, before all filters.
+        drawn: Its probability after temperature and filters; 0 where they cut it.
+    """
+
+    token: int
+    text: str
+    logprob: float
+    drawn: float = 0.0
+
+
+class Token(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One token that was written.
+
+    Attributes:
+        token: Its id.
+        position: Its index from the start of the prompt.
+        text: The text that it releases: whole characters, held back while a stop string may be forming, so at
+            times empty and at times more than the token's own. These joined are the text.
+        piece: The token's own text.
+        logprob: Of the model's own distribution, before the filters; at most 0.
+        top: The likeliest tokens here, when alternatives were asked for.
+    """
+
+    token: int
+    position: int
+    text: str
+    piece: str
+    logprob: float
+    top: tuple[Alternative, ...] = ()
+
+
+class ScoredToken(msgspec.Struct, frozen=True):
+    """One token of a scored text: its own text, its logprob in nats (at most 0) and its rank from 1."""
+
+    text: str
+    logprob: float
+    rank: int
+
+
+class TextStream:
+    """Joins the bytes of tokens into whole characters, and ends the text before a stop string.
+
+    Bytes that are no UTF-8 become U+FFFD. A stop string is found wherever it begins in the new text ("aab" in
+    "aaab"), also across tokens; what could be its beginning is held back until it is clear that it is not.
+    """
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self.stop = tuple(stop)
+        self.stopped = False
+
+    def push(self, data: bytes) -> str:
+        """Add a token's bytes and return the text that is now certain; sets `stopped` when a stop string ended it."""
+        return self._release(self._decoder.decode(data))
+
+    def close(self) -> str:
+        """End the stream and return what was held back; a half character comes out as U+FFFD."""
+        if self.stopped:
+            return ""
+        text = self._release(self._decoder.decode(b"", final=True))
+        text, self._held = text + self._held, ""
+        return text
+
+    def _release(self, new: str) -> str:
+        if self.stopped:
+            return ""
+        text = self._held + new
+        if not self.stop:
+            self._held = ""
+            return text
+        ends = [place for string in self.stop if (place := text.find(string)) >= 0]
+        if ends:
+            self.stopped, self._held = True, ""
+            return text[: min(ends)]
+        keep = max(_overlap(text, string) for string in self.stop)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+
+def _overlap(text: str, string: str) -> int:
+    """Length of the longest end of `text` that is a beginning of `string`, and shorter than it."""
+    for length in range(min(len(text), len(string) - 1), 0, -1):
+        if text.endswith(string[:length]):
+            return length
+    return 0

@@ -1,0 +1,152 @@
+"""One GPT for three families, from token ids to logits, top to bottom in the order of the forward pass.
+It knows nothing of text, training or sampling.
+
+Shapes: B sequences, T tokens, C = n_embd, V = vocab_size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.config import ModelConfig
+from engine.model.kv_cache import KVCache
+from engine.model.layers import Block, make_norm, rotary_tables, sinusoidal_table
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer.
+
+    `gpt2` (Radford et al., 2019): learned or sinusoidal positions, LayerNorm, GELU or ReLU. `nanochat` (Karpathy,
+    2025): rotary positions, RMSNorm without weights (on the embedding too), QK-norm, squared ReLU, optional soft
+    cap. `qwen3` (Qwen team, 2025): rotary positions, RMSNorm, QK-norm with weights, SwiGLU, grouped-query heads.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.n_embd)
+        self.positions: nn.Embedding | None = None
+        if config.family == "gpt2":
+            self.positions = nn.Embedding(config.block_size, config.n_embd)
+        else:
+            cos, sin = rotary_tables(config)  # (block_size, D) each
+            self.register_buffer("cos", cos, persistent=False)
+            self.register_buffer("sin", sin, persistent=False)
+        self.embedding_norm = make_norm(config, config.n_embd) if config.family == "nanochat" else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.final_norm = make_norm(config, config.n_embd)
+        self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        if config.tie_head:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Logits of the next token at every place.
+
+        Args:
+            tokens: (B, T) ids; with a cache, those that follow the `cache.length` tokens it holds.
+            cache: Takes the new tokens' keys and values, and is advanced by T.
+
+        Returns:
+            (B, T, V) logits, in the dtype of the weights (or of autocast).
+
+        Raises:
+            ValueError: More than `block_size` tokens.
+        """
+        x = self.stream(tokens, cache)
+        return self.logits(x)
+
+    def stream(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """The residual stream after the last block and the final norm, (B, T, C)."""
+        T = tokens.shape[1]
+        past = 0 if cache is None else cache.length
+        if past + T > self.config.block_size:
+            raise ValueError(f"{past + T} tokens do not fit in a context of {self.config.block_size}")
+        x = self.embedding(tokens)  # (B, T, C)
+        rotary = None
+        if self.positions is not None:
+            x = x + self.positions.weight[past : past + T]
+        else:
+            rotary = self.cos[past : past + T], self.sin[past : past + T]  # (T, D) each
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        x = self.dropout(x)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rotary, cache, layer)
+        if cache is not None:
+            cache.advance(T)
+        return self.final_norm(x)  # type: ignore[no-any-return]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The head, with the soft cap where there is one: (..., C) to (..., V)."""
+        logits: Tensor = self.head(x)
+        if cap := self.config.logit_soft_cap:
+            logits = cap * torch.tanh(logits / cap)
+        return logits
+
+    def loss(self, tokens: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
+        """Cross-entropy in nats, in float32.
+
+        Args:
+            tokens: (B, T) ids.
+            targets: (B, T) ids that follow them; -1 is left out of the loss.
+            reduction: mean, sum or none, as in `torch.nn.functional.cross_entropy`.
+        """
+        logits = self(tokens).float()  # (B, T, V)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction=reduction)
+
+    def parameter_count(self) -> int:
+        """Number of trained or stored weights; a tied head counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw fresh weights.
+
+        gpt2 as GPT-2: normal with standard deviation 0.02, less by the square root of 2 n_layer for what each block
+        adds. The others as modded-nanogpt and nanochat: an embedding of standard deviation 1 (0.02 when it is the
+        head too), uniform matrices of variance 1 / fan-in, and zeros for the head and for what each block adds, so
+        that training starts from the uniform guess.
+        """
+        classic = self.config.family == "gpt2"
+        embedding_std = 0.02 if classic or self.config.tie_head else 1.0
+        self.embedding.weight.normal_(0.0, embedding_std, generator=generator)
+        for name, parameter in self.blocks.named_parameters():
+            adds_to_stream = name.endswith(("attention.out.weight", "mlp.down.weight"))
+            if parameter.ndim < 2:
+                parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+            elif classic:
+                std = 0.02 / (2 * self.config.n_layer) ** 0.5 if adds_to_stream else 0.02
+                parameter.normal_(0.0, std, generator=generator)
+            elif adds_to_stream:
+                parameter.zero_()
+            else:
+                bound = (3 / parameter.shape[1]) ** 0.5
+                parameter.uniform_(-bound, bound, generator=generator)
+        if self.positions is not None:
+            self.positions.weight.normal_(0.0, 0.02, generator=generator)
+        if not self.config.tie_head:
+            if classic:
+                self.head.weight.normal_(0.0, 0.02, generator=generator)
+            else:
+                self.head.weight.zero_()
+        self.fix_sinusoidal()
+
+    def restore_tables(self) -> None:
+        """Compute what is not stored, for a model that was built without memory and then given its weights."""
+        if self.positions is None:
+            self.cos, self.sin = rotary_tables(self.config)
+        elif self.config.position_kind == "sinusoidal":
+            self.positions.weight.requires_grad_(False)
+
+    @torch.no_grad()
+    def fix_sinusoidal(self) -> None:
+        """Where positions are sinusoidal, write their table and keep it out of training."""
+        if self.positions is not None and self.config.position_kind == "sinusoidal":
+            self.positions.weight.copy_(sinusoidal_table(self.config.block_size, self.config.n_embd))
+            self.positions.weight.requires_grad_(False)

@@ -1,0 +1,170 @@
+"""The parts of a block: norms, rotary positions, attention and MLP, for all three families.
+
+Shapes: B sequences, T tokens, C = n_embd, H heads, G key-value heads, D = head_size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.config import ModelConfig
+from engine.model.kv_cache import KVCache
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm with an optional bias, as GPT-2 has it. (B, T, C) to (B, T, C)."""
+
+    def __init__(self, size: int, eps: float, *, bias: bool) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., size) to (..., size)."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last axis (Zhang and Sennrich, 2019), with or without weights."""
+
+    def __init__(self, size: int, eps: float, *, weighted: bool) -> None:
+        super().__init__()
+        self.size, self.eps = size, eps
+        self.weight = nn.Parameter(torch.ones(size)) if weighted else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., size) to (..., size)."""
+        weight = self.weight if self.weight is None else self.weight.to(x.dtype)
+        return F.rms_norm(x, (self.size,), weight, self.eps)
+
+
+def make_norm(config: ModelConfig, size: int) -> LayerNorm | RMSNorm:
+    """The family's own norm."""
+    if config.family == "gpt2":
+        return LayerNorm(size, config.eps, bias=config.bias)
+    return RMSNorm(size, config.eps, weighted=config.family == "qwen3")
+
+
+def rotary_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary angles (Su et al., 2021), each (block_size, D), float32.
+
+    The halves of a head are rotated against each other, not neighbouring pairs. nanochat turns the other way
+    round than qwen3, which is a sine of the other sign.
+    """
+    D = config.head_size
+    frequencies = 1.0 / config.rope_theta ** (torch.arange(0, D, 2, dtype=torch.float32) / D)  # (D/2,)
+    angles = torch.arange(config.block_size, dtype=torch.float32)[:, None] * frequencies  # (block_size, D/2)
+    cos, sin = angles.cos(), angles.sin()
+    if config.family == "nanochat":
+        sin = -sin
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn queries or keys (..., T, D) by their positions; the tables are those of `rotary_tables`, (T, D)."""
+    half = x.shape[-1] // 2
+    swapped = torch.cat((x[..., half:], x[..., :half]), dim=-1)  # the sign is in the sine table
+    return x * cos + swapped * sin
+
+
+def sinusoidal_table(block_size: int, n_embd: int) -> Tensor:
+    """The fixed positions of Vaswani et al. (2017), (block_size, C), scaled to an embedding's 0.02 rms."""
+    angles = torch.arange(block_size)[:, None] / 10_000 ** (torch.arange(0, n_embd, 2) / n_embd)
+    table = torch.zeros(block_size, n_embd)
+    table[:, 0::2] = angles.sin()
+    table[:, 1::2] = angles.cos()[:, : n_embd // 2]
+    return table * 0.02 * 2**0.5
+
+
+class Attention(nn.Module):
+    """Causal self-attention with optional rotary positions, QK-norm and grouped-query heads."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        C, H, G, D = config.n_embd, config.n_head, config.kv_heads, config.head_size
+        self.query = nn.Linear(C, H * D, bias=config.bias)
+        self.key = nn.Linear(C, G * D, bias=config.bias)
+        self.value = nn.Linear(C, G * D, bias=config.bias)
+        self.out = nn.Linear(H * D, C, bias=config.bias)
+        normed = config.family != "gpt2"
+        self.query_norm = RMSNorm(D, config.eps, weighted=config.family == "qwen3") if normed else None
+        self.key_norm = RMSNorm(D, config.eps, weighted=config.family == "qwen3") if normed else None
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: KVCache | None, layer: int) -> Tensor:
+        """(B, T, C) to (B, T, C); with a cache, behind the tokens that it holds for this layer."""
+        B, T, _ = x.shape
+        H, G, D = self.config.n_head, self.config.kv_heads, self.config.head_size
+        q = self.query(x).view(B, T, H, D).transpose(1, 2)  # (B, H, T, D)
+        k = self.key(x).view(B, T, G, D).transpose(1, 2)  # (B, G, T, D)
+        v = self.value(x).view(B, T, G, D).transpose(1, 2)  # (B, G, T, D)
+        # qwen3 norms with weights, then rotates; nanochat rotates first, and without weights the order is free
+        if self.query_norm is not None and self.key_norm is not None:
+            q, k = self.query_norm(q), self.key_norm(k)
+        if rotary is not None:
+            cos, sin = (table.to(q.dtype) for table in rotary)
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        past = 0
+        if cache is not None:
+            past = cache.length
+            k, v = cache.append(layer, k, v)  # (B, G, past + T, D)
+        mask = None
+        if past and T > 1:  # a later chunk: token t sees all of the past and the chunk up to itself
+            mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past)
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            # GPT-2 drops attention weights too; the newer recipes drop only what is added to the stream
+            dropout_p=self.config.dropout if self.training and self.config.family == "gpt2" else 0.0,
+            is_causal=past == 0 and T > 1,
+            enable_gqa=G != H,
+        )
+        return self.out(y.transpose(1, 2).reshape(B, T, H * D))  # type: ignore[no-any-return]
+
+
+class MLP(nn.Module):
+    """The feed-forward half of a block: GELU or ReLU (gpt2), squared ReLU (nanochat), SwiGLU (qwen3)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.kind = config.activation_kind
+        self.up = nn.Linear(config.n_embd, config.inner_size, bias=config.bias)
+        self.gate = nn.Linear(config.n_embd, config.inner_size, bias=False) if self.kind == "silu" else None
+        self.down = nn.Linear(config.inner_size, config.n_embd, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) to (B, T, C)."""
+        h = self.up(x)  # (B, T, inner_size)
+        h = F.silu(self.gate(x)) * h if self.gate is not None else activate(h, self.kind)
+        return self.down(h)  # type: ignore[no-any-return]
+
+
+def activate(h: Tensor, kind: str) -> Tensor:
+    """Apply an activation by its name: gelu (the tanh form), relu, or relu2 (So et al., 2021)."""
+    if kind == "gelu":
+        return F.gelu(h, approximate="tanh")
+    if kind == "relu":
+        return F.relu(h)
+    return F.relu(h).square()
+
+
+class Block(nn.Module):
+    """Attention and MLP, each on a normed copy of the stream and added to it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config, config.n_embd)
+        self.attention = Attention(config)
+        self.mlp_norm = make_norm(config, config.n_embd)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: KVCache | None, layer: int) -> Tensor:
+        """(B, T, C) to (B, T, C)."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, cache, layer))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))  # type: ignore[no-any-return]

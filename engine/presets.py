@@ -1,0 +1,58 @@
+"""Named settings of model and training, each a whole `TrainConfig`. Knows nothing of torch.
+
+What they reach, and on what machine it was measured, is in docs/training-notes.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from engine.config import TrainConfig
+from engine.errors import InvalidSettingError
+
+DEFAULT_PRESET = "nano"
+
+PRESETS: dict[str, TrainConfig] = {
+    # the best that about three minutes on two cores can buy
+    "nano": TrainConfig(block_size=128, batch_size=16, steps=750, eval_interval=250),
+    # the recipe of the bundled model: about half an hour on two cores
+    "small": TrainConfig(block_size=256, batch_size=16, steps=2500, dropout=0.1, eval_interval=250),
+    # nanoGPT's train_shakespeare_char.py: made for a GPU
+    "classic": TrainConfig(
+        family="gpt2",
+        n_layer=6,
+        n_head=6,
+        n_embd=384,
+        block_size=256,
+        dropout=0.2,
+        tie_head=True,
+        batch_size=64,
+        steps=5000,
+        optimizer="adamw",
+        learning_rate=3e-4,
+        min_learning_rate=0.1,
+        schedule="cosine",
+        warmup_steps=100,
+        weight_decay=0.1,
+        beta2=0.99,
+    ),
+}
+
+SUMMARIES: dict[str, str] = {
+    "nano": "3.2M parameters, block 128: minutes on a laptop CPU",
+    "small": "3.2M parameters, block 256: half an hour on two cores; the bundled model",
+    "classic": "10.7M parameters, GPT-2 family: the well-known 6 x 384, for a GPU",
+}
+
+
+def find_preset(name: str) -> TrainConfig:
+    """The settings that go by a name.
+
+    Raises:
+        InvalidSettingError: There is no such preset; the nearest or all names are in the hint.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    near = difflib.get_close_matches(name, PRESETS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PRESETS)}"
+    raise InvalidSettingError(f"there is no preset {name!r}", hint)

@@ -1,0 +1,354 @@
+"""Text to token ids and back: characters, bytes or byte-level BPE, stored as the `tokenizer.json` that the
+`tokenizers` library and transformers open. What a user writes is text to the letter: a literal `<|endoftext|>` in it
+never becomes the special token. Knows nothing of torch, models or files of text.
+
+Ids: `char` has its characters sorted by code point from 0, `byte` has the 256 bytes in order, `bpe` the 256 bytes
+and then what was merged; `<|endoftext|>` is the last id of each.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+
+from engine.errors import TokenizerError
+
+END_OF_TEXT = "<|endoftext|>"
+"""The token that stands between documents; it is the first and the last of every text."""
+
+TokenizerKind = Literal["char", "byte", "bpe"]
+TokenArray = npt.NDArray[np.unsignedinteger[Any]]
+
+SMALLEST_BPE = 257
+"""A byte-level vocabulary has the 256 bytes and `<|endoftext|>` at least."""
+
+_CHUNK = 1 << 20
+_SURROGATES = re.compile("[\ud800-\udfff]")
+# No pre-tokenizer of GPT-2's kind joins a letter with white space that follows it, so a text cut there
+# gives the same tokens as the whole.
+_SAFE_CUT = re.compile(r"(?<=[^\W\d_])(?=[ \n\r\t])")
+
+
+class Tokenizer:
+    """A vocabulary with both directions.
+
+    Attributes:
+        kind: `char`, `byte` or `bpe`.
+        vocab_size: Number of ids, V. A foreign model may have more rows than that; further ids stand for nothing.
+        eot_id: Id of `<|endoftext|>`, or of what a foreign tokenizer ends a text with.
+        alphabet: The characters that a char tokenizer knows; None when any text can be encoded.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, eot_id: int, config: dict[str, Any] | None = None) -> None:
+        """Wrap a tokenizer of the library; `open` and `train_tokenizer` are the ways to get one.
+
+        Args:
+            backend: A char tokenizer or a byte-level BPE.
+            eot_id: Id of the token that ends a text.
+            config: What a foreign `tokenizer_config.json` says; kept when it is saved again.
+
+        Raises:
+            TokenizerError: It is of another kind, such as SentencePiece or WordPiece.
+        """
+        # Special tokens that a user writes are text, not commands to the model.
+        backend.encode_special_tokens = True
+        self._backend = backend
+        self._config = config or {}
+        self._added = {id: token.content for id, token in backend.get_added_tokens_decoder().items()}
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        self.eot_id = eot_id
+        self.vocab_size = max(vocabulary.values()) + 1
+        plain = {token: id for token, id in vocabulary.items() if id not in self._added}
+        self.kind: TokenizerKind = _kind_of(backend, plain)
+        self._ids = plain if self.kind == "char" else {}
+        self.alphabet: frozenset[str] | None = frozenset(plain) if self.kind == "char" else None
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.kind}, vocab_size={self.vocab_size})"
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without `<|endoftext|>` around it.
+
+        Raises:
+            TokenizerError: A character is not in the alphabet; the message names it.
+        """
+        if self.alphabet is None:
+            if _SURROGATES.search(text):
+                raise _unknown_characters(_SURROGATES.findall(text))
+            return self._backend.encode(text, add_special_tokens=False).ids
+        try:
+            return [self._ids[character] for character in text]
+        except KeyError:
+            raise _unknown_characters(self._unknown(text)) from None
+
+    def encode_prompt(self, text: str) -> tuple[list[int], str, str]:
+        """The ids of what a model can read of a text.
+
+        Returns:
+            The ids, the text that they stand for, and the characters that were left out, each once and in order.
+        """
+        left_out = "".join(dict.fromkeys(self._unknown(text)))
+        if left_out:
+            text = text.translate({ord(character): None for character in left_out})
+        ids = self.encode(text)
+        # A foreign tokenizer may normalise what it reads (NFC, a space put in front).
+        return ids, text if self.alphabet is not None else self.decode(ids), left_out
+
+    def encode_array(self, text: str) -> TokenArray:
+        """The ids of a long text as an array of shape (tokens,), uint16 when all ids fit and uint32 when not.
+
+        Raises:
+            TokenizerError: A character is not in the alphabet; the message names it.
+        """
+        dtype: type[np.unsignedinteger[Any]] = np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+        if self.kind == "bpe":
+            chunks = [np.array(self.encode(chunk), dtype) for chunk in _chunks(text)]
+            return np.concatenate(chunks) if chunks else np.empty(0, dtype)
+        if self.kind == "byte":
+            if _SURROGATES.search(text):
+                raise _unknown_characters(_SURROGATES.findall(text))
+            codes: npt.NDArray[Any] = np.frombuffer(text.encode(), np.uint8)
+        else:
+            codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+            codes = np.minimum(codes, len(self._table) - 1)
+        ids: npt.NDArray[np.int64] = self._table[codes]
+        if ids.size and ids.min() < 0:
+            raise _unknown_characters(self._unknown(text))
+        return ids.astype(dtype)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of some ids; `<|endoftext|>` gives nothing, and bytes that are no UTF-8 become U+FFFD."""
+        return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
+
+    def token_bytes(self, id: int) -> bytes:
+        """The bytes that a token stands for; b"" for `<|endoftext|>` and for an id outside the vocabulary."""
+        if id == self.eot_id:
+            return b""
+        if id in self._added:
+            return self._added[id].encode()
+        token = self._backend.id_to_token(id) if 0 <= id < self.vocab_size else None
+        if token is None:
+            return b""
+        if self.kind == "char":
+            return token.encode()
+        values = _byte_values()
+        return b"".join(bytes([values[c]]) if c in values else c.encode() for c in token)
+
+    def piece(self, id: int) -> str:
+        """A token's own text for a reader: U+FFFD for half characters, the name for `<|endoftext|>`."""
+        if id == self.eot_id:
+            return self._added.get(id, END_OF_TEXT)
+        return self.token_bytes(id).decode("utf-8", "replace")
+
+    def save(self, folder: Path, *, model_max_length: int | None = None) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`.
+
+        Args:
+            folder: Where to; it is made when it is not there.
+            model_max_length: The model's `block_size` in tokens, when it is known.
+
+        Raises:
+            TokenizerError: The files cannot be written.
+        """
+        eot = self._added.get(self.eot_id, END_OF_TEXT)
+        config: dict[str, Any] = {
+            # Without the class, transformers takes a char model for a GPT-2 tokenizer and drops the spaces.
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": eot,
+            "eos_token": eot,
+            "clean_up_tokenization_spaces": False,
+            **{key: value for key, value in self._config.items() if key != "auto_map"},
+        }
+        if model_max_length is not None:
+            config["model_max_length"] = model_max_length
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "tokenizer.json").write_text(self._backend.to_str(pretty=True) + "\n", encoding="utf-8")
+            text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+            (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise TokenizerError(f"the tokenizer cannot be written to {folder}", str(error)) from error
+
+    @classmethod
+    def open(cls, folder: Path) -> Tokenizer:
+        """Open the tokenizer of a model's folder: ours, or a foreign byte-level one such as GPT-2's or Qwen3's.
+
+        Raises:
+            TokenizerError: The files are missing, damaged or of an unknown kind.
+        """
+        file = folder / "tokenizer.json"
+        if file.is_file():
+            try:
+                backend = tokenizers.Tokenizer.from_file(str(file))
+            except Exception as error:  # the library raises nothing narrower
+                raise TokenizerError(f"{file} is damaged", f"take a fresh copy of the model ({error})") from error
+        else:
+            backend = _open_gpt2_files(folder)
+        backend.no_truncation()
+        backend.no_padding()
+        config = _read_json(folder / "tokenizer_config.json")
+        return cls(backend, _find_eot(backend, folder, config), config)
+
+    @functools.cached_property
+    def _table(self) -> npt.NDArray[np.int64]:
+        """Ids by code point (char) or by byte (byte); -1 for what is unknown, which the last entry always is."""
+        if self.kind == "byte":
+            table = np.full(257, -1)
+            for id in range(self.vocab_size):
+                if id not in self._added and len(value := self.token_bytes(id)) == 1:
+                    table[value[0]] = id
+            return table
+        table = np.full(max(map(ord, self._ids), default=0) + 2, -1)
+        for character, id in self._ids.items():
+            table[ord(character)] = id
+        return table
+
+    def _unknown(self, text: str) -> list[str]:
+        if self.alphabet is None:
+            return _SURROGATES.findall(text)
+        return [character for character in text if character not in self.alphabet]
+
+
+def train_tokenizer(kind: TokenizerKind, documents: Iterable[str], vocab_size: int = 1024) -> Tokenizer:
+    """Make a tokenizer for a text; the same text gives the same tokenizer.
+
+    Args:
+        kind: `char` (an id per character of the text), `byte`, or `bpe` (byte-level, trained on the text).
+        documents: The training text.
+        vocab_size: Number of ids of `bpe`, at least 257; a short text may give fewer. The others know their own.
+
+    Raises:
+        TokenizerError: The kind is unknown, the text is empty, or the vocabulary is too small.
+    """
+    if kind == "char":
+        characters = sorted(set().union(*documents))
+        if not characters:
+            raise TokenizerError("there is no text to take the characters from", "give a text that is not empty")
+        if _SURROGATES.search("".join(characters)):
+            raise _unknown_characters(_SURROGATES.findall("".join(characters)))
+        backend = tokenizers.Tokenizer(models.BPE(vocab={c: id for id, c in enumerate(characters)}, merges=[]))
+        backend.decoder = decoders.Fuse()
+    elif kind == "byte":
+        letters = {value: letter for letter, value in _byte_values().items()}
+        backend = tokenizers.Tokenizer(models.BPE(vocab={letters[value]: value for value in range(256)}, merges=[]))
+        _make_byte_level(backend)
+    elif kind == "bpe":
+        if vocab_size < SMALLEST_BPE:
+            raise TokenizerError(f"vocab_size is {vocab_size}", f"a bpe tokenizer has at least {SMALLEST_BPE} ids")
+        backend = tokenizers.Tokenizer(models.BPE())
+        _make_byte_level(backend)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size - 1,
+            min_frequency=2,
+            show_progress=False,
+            initial_alphabet=sorted(_byte_values()),
+        )
+        backend.train_from_iterator((chunk for text in documents for chunk in _chunks(text)), trainer)
+    else:
+        raise TokenizerError(f"there is no tokenizer {kind!r}", "choose char, byte or bpe")
+    backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    return Tokenizer(backend, eot_id=backend.get_vocab_size(with_added_tokens=True) - 1)
+
+
+def _make_byte_level(backend: tokenizers.Tokenizer) -> None:
+    """GPT-2's way of reading: text is cut into words by its pattern, and words into bytes."""
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    backend.decoder = decoders.ByteLevel()
+
+
+@functools.cache
+def _byte_values() -> dict[str, int]:
+    """GPT-2's table of printable characters that stand for the 256 bytes, turned round."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [value for value in range(256) if value not in printable]
+    return {chr(value): value for value in printable} | {chr(256 + n): value for n, value in enumerate(others)}
+
+
+def _kind_of(backend: tokenizers.Tokenizer, plain: dict[str, int]) -> TokenizerKind:
+    """The kind of a tokenizer, by its parts; `plain` are its tokens but the added ones."""
+    if "ByteLevel" in repr(backend.decoder) and isinstance(backend.model, models.BPE):
+        return "byte" if len(plain) == 256 and set(plain) == set(_byte_values()) else "bpe"
+    if plain and backend.normalizer is None and all(len(token) == 1 for token in plain):
+        return "char"
+    kind = type(backend.model).__name__
+    raise TokenizerError(
+        f"a tokenizer of this kind ({kind}) is not known", "models with characters, bytes or byte-level BPE can be read"
+    )
+
+
+def _chunks(text: str) -> Iterator[str]:
+    """A text in pieces of about a megabyte, cut only where no token can run across."""
+    start = 0
+    while start < len(text):
+        cut = _SAFE_CUT.search(text, start + _CHUNK)
+        end = cut.start() if cut else len(text)
+        yield text[start:end]
+        start = end
+
+
+def _unknown_characters(characters: Sequence[str]) -> TokenizerError:
+    distinct = list(dict.fromkeys(characters))
+    names = ", ".join(f"{ascii(c) if not c.isprintable() else repr(c)} (U+{ord(c):04X})" for c in distinct[:8])
+    more = f" and {len(distinct) - 8} more" if len(distinct) > 8 else ""
+    halves = all(map(_SURROGATES.match, distinct))
+    hint = (
+        "leave these out: they are halves of characters" if halves else "leave them out, or train on a text with them"
+    )
+    return TokenizerError(f"the tokenizer does not know {names}{more}", hint)
+
+
+def _open_gpt2_files(folder: Path) -> tokenizers.Tokenizer:
+    """GPT-2's older pair of files, vocab.json and merges.txt."""
+    vocab, merges = folder / "vocab.json", folder / "merges.txt"
+    if not (vocab.is_file() and merges.is_file()):
+        raise TokenizerError(
+            f"there is no tokenizer in {folder}", "a model's folder has a tokenizer.json beside its weights"
+        )
+    try:
+        backend = tokenizers.Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
+    except Exception as error:  # the library raises nothing narrower
+        raise TokenizerError(f"{vocab} or {merges.name} is damaged", f"take a fresh copy ({error})") from error
+    _make_byte_level(backend)
+    if backend.token_to_id(END_OF_TEXT) is not None:
+        backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    return backend
+
+
+def _find_eot(backend: tokenizers.Tokenizer, folder: Path, config: dict[str, Any]) -> int:
+    """Id of `<|endoftext|>`, else of what the folder's files name as the end of a text."""
+    eos = config.get("eos_token")
+    for token in (END_OF_TEXT, eos.get("content") if isinstance(eos, dict) else eos):
+        if isinstance(token, str) and (id := backend.token_to_id(token)) is not None:
+            return id
+    for name in ("generation_config.json", "config.json"):
+        ids = _read_json(folder / name).get("eos_token_id")
+        first = ids[0] if isinstance(ids, list) and ids else ids
+        if isinstance(first, int) and backend.id_to_token(first) is not None:
+            return first
+    raise TokenizerError(
+        f"the tokenizer in {folder} has no token for the end of a text",
+        f"it needs {END_OF_TEXT}, or an eos_token in tokenizer_config.json",
+    )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one when there is no such file."""
+    if not file.is_file():
+        return {}
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"{file} is damaged", f"take a fresh copy of the model ({error})") from error
+    if not isinstance(value, dict):
+        raise TokenizerError(f"{file} is damaged", "it should be a JSON object")
+    return value

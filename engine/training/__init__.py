@@ -1,0 +1,1 @@
+"""A training run: the trainer, its optimizers and schedules, and the directory that it writes."""

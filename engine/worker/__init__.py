@@ -1,0 +1,1 @@
+"""The engine as a process: newline-delimited JSON on stdin and stdout."""

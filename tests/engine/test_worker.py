@@ -1,0 +1,559 @@
+"""The engine's real process, spoken to line by line: what any client of it is promised."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from endless import make_endless
+
+from engine.checkpoints import LoadedModel, load_model
+from engine.config import ENDLESS, SamplingParams
+from engine.evaluation import score
+from engine.inference.generator import Generation
+from engine.worker.protocol import (
+    MAX_MESSAGE_BYTES,
+    PROTOCOL_VERSION,
+    Cancel,
+    Done,
+    Error,
+    Generate,
+    Hello,
+    Load,
+    Loaded,
+    Message,
+    ParamsChanged,
+    Ready,
+    Score,
+    Scored,
+    SetParams,
+    Shutdown,
+    Started,
+    Tokens,
+    decode_event,
+    encode,
+)
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+new_id = itertools.count(100).__next__
+
+
+class Worker:
+    """A worker process, with its events put aside by the id that they answer."""
+
+    def __init__(self, *command: str, folder: Path, **environment: str) -> None:
+        path = os.pathsep.join(filter(None, [environment.pop("first_on_path", ""), str(ROOT)]))
+        self.log = folder / f"worker-{next(itertools.count(time.monotonic_ns()))}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command or (sys.executable, "-P", "-m", "engine.worker"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
+                cwd=folder,
+            )
+        self.lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.aside: list = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(b"")
+
+    def send(self, message: Message | bytes) -> None:
+        self.process.stdin.write(message if isinstance(message, bytes) else encode(message))
+        self.process.stdin.flush()
+
+    def next(self, id: int | None = None):
+        """The next event; with an id, the next one that carries it."""
+        for place, event in enumerate(self.aside):
+            if id is None or getattr(event, "id", None) == id:
+                return self.aside.pop(place)
+        while True:
+            line = self.lines.get(timeout=PATIENCE)
+            assert line, f"the worker ended: {self.log.read_text()}"
+            event = decode_event(line)
+            if id is None or getattr(event, "id", None) == id:
+                return event
+            self.aside.append(event)
+
+    def until_done(self, id: int) -> list:
+        events = [self.next(id)]
+        while not isinstance(events[-1], Done | Error):
+            events.append(self.next(id))
+        return events
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def endless(home: Path) -> Path:
+    """A model that writes until it is stopped."""
+    return make_endless()
+
+
+@pytest.fixture(scope="module")
+def worker(endless: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One worker for all tests that leave it as they found it; it has the model loaded."""
+    worker = Worker(folder=tmp_path_factory.mktemp("worker"))
+    worker.send(Load(id=1, model="endless"))  # at once: before Ready, and before hello
+    worker.greetings = [worker.next(), worker.next(), worker.next()]
+    yield worker
+    worker.end()
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator:
+    """Starts workers that a test may end."""
+    workers = []
+
+    def start(*command: str, **environment: str) -> Worker:
+        workers.append(Worker(*command, folder=tmp_path, **environment))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.end()
+
+
+@pytest.fixture(scope="module")
+def writer(endless: Path) -> Iterator[LoadedModel]:
+    """The endless model in this process, with the worker's number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield load_model("endless", "cpu", "fp32")
+    torch.set_num_threads(threads)
+
+
+def text_of(events: list) -> str:
+    written = "".join(token.text for event in events if isinstance(event, Tokens) for token in event.tokens)
+    return written + "".join(event.text for event in events if isinstance(event, Done))
+
+
+def tokens_of(events: list) -> list:
+    return [token for event in events if isinstance(event, Tokens) for token in event.tokens]
+
+
+def write_here(model: LoadedModel, prompt: str, params: SamplingParams) -> tuple[Generation, str]:
+    generation = Generation(model, model.tokenizer.encode(prompt), params)
+    text = "".join(token.text for token in generation)
+    return generation, text + generation.tail
+
+
+# Start.
+
+
+def test_a_request_sent_before_the_engine_is_ready_is_answered(worker: Worker) -> None:
+    hello, ready, loaded = worker.greetings
+    assert isinstance(hello, Hello)
+    assert hello.protocol == PROTOCOL_VERSION
+    assert hello.pid == worker.process.pid
+    assert isinstance(ready, Ready)
+    assert ready.devices[-1] == "cpu"
+    assert ready.threads >= 1
+    assert isinstance(loaded, Loaded)
+    assert loaded.id == 1
+
+
+def test_hello_does_not_wait_for_torch_and_a_broken_torch_is_told_of(spawn, tmp_path: Path) -> None:
+    fake = tmp_path / "first" / "torch"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").write_text("import time; time.sleep(0.3); raise ImportError('libcuda is broken')")
+    worker = spawn(first_on_path=str(fake.parent))
+    assert isinstance(worker.next(), Hello)
+    error = worker.next()
+    assert isinstance(error, Error)
+    assert error.id is None
+    assert error.kind == "WorkerError"
+    assert "libcuda is broken" in error.message
+    assert worker.process.wait(PATIENCE) == 1
+
+
+def test_a_file_beside_the_user_does_not_stand_in_for_a_module(spawn, tmp_path: Path) -> None:
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('taken over')")
+    assert isinstance(spawn().next(), Hello)
+
+
+# Models.
+
+
+def test_loading_tells_what_the_model_is(worker: Worker, writer: LoadedModel) -> None:
+    id = new_id()
+    worker.send(Load(id=id, model="endless"))
+    model = worker.next(id).model
+    assert model.name == "endless"
+    assert model.parameters == writer.parameters
+    assert model.block_size == writer.config.block_size
+    assert (model.device, model.precision) == (writer.device, writer.precision)
+    record = writer.record
+    assert (model.val_loss, model.step, model.trained_on) == (record.losses["val"], record.step, record.data["name"])
+    assert model.sha256 == writer.sha256
+
+
+def test_a_model_that_changed_on_disk_is_loaded_anew(worker: Worker) -> None:
+    hashes = []
+    for seed in (0, 1):
+        path = make_endless("changing", seed)
+        id = new_id()
+        worker.send(Load(id=id, model="changing"))
+        hashes.append(worker.next(id).model.sha256)
+    shutil.rmtree(path)
+    assert hashes[0] != hashes[1]
+
+
+# Writing.
+
+
+def test_a_text_is_the_one_that_the_engine_writes_anywhere(worker: Worker, writer: LoadedModel) -> None:
+    params = SamplingParams(max_new_tokens=100, seed=7, stop=("zqx",))
+    id = new_id()
+    worker.send(Generate(id=id, model="endless", prompt="The fox", params=params, alternatives=3))
+    started, *middle, done = worker.until_done(id)
+    generation, text = write_here(writer, "The fox", params)
+    assert isinstance(started, Started)
+    assert (started.prompt, started.seed) == ("The fox", 7)
+    assert started.prompt_tokens == generation.prompt_tokens
+    assert text_of([*middle, done]) == text
+    tokens = tokens_of(middle)
+    assert [token.position for token in tokens] == list(range(7, 107))
+    assert all(len(token.top) == 3 for token in tokens)
+    assert (done.finish_reason, done.prompt_tokens, done.new_tokens, done.seed) == ("length", 7, 100, 7)
+    assert done.tokens_per_second > 0
+    assert done.time_to_first_token > 0
+    assert middle[-1].context == generation.context
+
+
+def test_a_seed_that_nobody_chose_is_told_and_gives_the_same_text_again(worker: Worker) -> None:
+    id, again = new_id(), new_id()
+    worker.send(Generate(id=id, model="endless", params=SamplingParams(max_new_tokens=40)))
+    first = worker.until_done(id)
+    worker.send(Generate(id=again, model="endless", params=SamplingParams(max_new_tokens=40, seed=first[0].seed)))
+    assert text_of(worker.until_done(again)) == text_of(first)
+
+
+def test_a_text_goes_on_from_its_tokens_as_if_it_had_never_stopped(worker: Worker) -> None:
+    whole, half, rest = new_id(), new_id(), new_id()
+    worker.send(Generate(id=whole, model="endless", params=SamplingParams(max_new_tokens=90, seed=3)))
+    worker.send(Generate(id=half, model="endless", params=SamplingParams(max_new_tokens=45, seed=3)))
+    first = worker.until_done(half)
+    so_far = (*first[0].prompt_tokens, *(token.token for token in tokens_of(first)))
+    worker.send(
+        Generate(id=rest, model="endless", prompt_tokens=so_far, params=SamplingParams(max_new_tokens=45, seed=3))
+    )
+    second = worker.until_done(rest)
+    assert second[0].prompt == text_of(first)
+    assert text_of(first) + text_of(second) == text_of(worker.until_done(whole))
+
+
+def test_characters_that_the_model_never_saw_are_named(worker: Worker) -> None:
+    id = new_id()
+    worker.send(Generate(id=id, model="endless", prompt="a™n™é", params=SamplingParams(max_new_tokens=1)))
+    started = worker.until_done(id)[0]
+    assert (started.prompt, started.left_out) == ("an", "™é")
+
+
+def test_new_settings_act_from_the_place_that_is_told(worker: Worker, writer: LoadedModel) -> None:
+    before = SamplingParams(max_new_tokens=ENDLESS, seed=11, temperature=1.5)
+    after = SamplingParams(max_new_tokens=400, temperature=0.0, repetition_penalty=1.2, seed=999)
+    id = new_id()
+    worker.send(Generate(id=id, model="endless", prompt="river", params=before))
+    events = [worker.next(id), worker.next(id)]
+    worker.send(SetParams(id=id, params=after))
+    events += worker.until_done(id)
+    (changed,) = (event for event in events if isinstance(event, ParamsChanged))
+    place = events.index(changed)
+    assert changed.params == after.replace(seed=11)  # the noise stays the same
+    assert all(token.position < changed.position for token in tokens_of(events[:place]))
+    assert tokens_of(events[place:])[0].position == changed.position
+
+    replay = Generation(writer, writer.tokenizer.encode("river"), before)
+    while replay.position < changed.position:
+        next(replay)
+    replay.set_params(after)
+    list(replay)
+    assert [token.token for token in tokens_of(events)] == replay.tokens[5:]
+
+
+def test_cancelling_keeps_what_was_written(worker: Worker) -> None:
+    id = new_id()
+    worker.send(Generate(id=id, model="endless", params=SamplingParams(max_new_tokens=ENDLESS, seed=1)))
+    events = [worker.next(id), worker.next(id)]
+    worker.send(Cancel(id=id))
+    worker.send(Cancel(id=id))  # twice is no different, and neither is a change that comes too late
+    worker.send(SetParams(id=id, params=SamplingParams()))
+    events += worker.until_done(id)
+    assert events[-1].finish_reason == "cancelled"
+    assert events[-1].new_tokens == len(tokens_of(events)) >= 1
+    later = new_id()
+    worker.send(Load(id=later, model="endless"))
+    worker.next(later)
+    assert not [event for event in worker.aside if getattr(event, "id", None) == id]
+
+
+def test_several_texts_are_written_side_by_side_and_each_is_its_own(worker: Worker, writer: LoadedModel) -> None:
+    ids = [new_id() for _ in range(3)]
+    for seed, id in enumerate(ids):
+        worker.send(
+            Generate(id=id, model="endless", prompt="The", params=SamplingParams(max_new_tokens=ENDLESS, seed=seed))
+        )
+    begun = [[worker.next(id), worker.next(id)] for id in ids]  # all three, before any has ended
+    for id in ids:
+        worker.send(SetParams(id=id, params=SamplingParams(max_new_tokens=300)))
+    for seed, (id, events) in enumerate(zip(ids, begun, strict=True)):
+        events += worker.until_done(id)
+        written = [token.token for token in tokens_of(events)]
+        generation = Generation(
+            writer, writer.tokenizer.encode("The"), SamplingParams(max_new_tokens=len(written), seed=seed)
+        )
+        assert written == [token.token for token in generation]
+        assert len(written) >= 300
+
+
+def test_a_slow_pace_never_makes_a_command_wait(worker: Worker) -> None:
+    id = new_id()
+    worker.send(Generate(id=id, model="endless", params=SamplingParams(max_new_tokens=20), pace=0.001))
+    events = [worker.next(id), worker.next(id)]
+    assert (
+        len(tokens_of(events)) == 1
+    )  # the first token does not wait; the second would come after a quarter of an hour
+    worker.send(SetParams(id=id, pace=0.0))
+    events += worker.until_done(id)
+    assert len(tokens_of(events)) == 20
+    assert not [event for event in events if isinstance(event, ParamsChanged)]
+
+
+def test_a_text_at_a_slow_pace_can_be_cancelled(worker: Worker) -> None:
+    id = new_id()
+    worker.send(Generate(id=id, model="endless", pace=0.001))
+    assert isinstance(worker.next(id), Started)
+    worker.next(id)
+    worker.send(Cancel(id=id))
+    assert worker.next(id).finish_reason == "cancelled"
+
+
+def test_the_end_of_a_text_does_not_wait_for_its_pace(worker: Worker) -> None:
+    id = new_id()
+    worker.send(Generate(id=id, model="endless", params=SamplingParams(max_new_tokens=1), pace=0.001))
+    assert worker.until_done(id)[-1].new_tokens == 1
+
+
+# Scoring.
+
+
+def test_a_score_is_the_evaluations(worker: Worker, writer: LoadedModel) -> None:
+    id = new_id()
+    worker.send(Score(id=id, model="endless", text="The fox™ went to the river."))
+    scored, expected = worker.next(id), score(writer, "The fox™ went to the river.")
+    assert isinstance(scored, Scored)
+    assert (scored.loss, scored.perplexity, scored.bits_per_byte) == pytest.approx(
+        (expected.loss, expected.perplexity, expected.bits_per_byte)
+    )
+    assert [token.text for token in scored.tokens] == list("he fox went to the river.")
+    assert scored.left_out == "™"
+
+
+def test_a_text_whose_score_would_fill_more_than_a_message_is_refused_at_once(worker: Worker) -> None:
+    id = new_id()
+    worker.send(Score(id=id, model="endless", text="river " * 100_000))
+    error = worker.next(id)
+    assert error.kind == "InvalidSettingError"
+    assert "eval" in error.hint
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "says"),
+    [
+        (b'{"type":"load","id":%d,"model":"no-such-model"}', "ModelNotFoundError", "no-such-model"),
+        (b'{"type":"load","id":%d,"model":7}', "InvalidSettingError", "not as it must be"),
+        (b'{"type":"load","id":%d,"device":"abacus"}', "InvalidSettingError", "not as it must be"),
+        (b'{"type":"dance","id":%d}', "InvalidSettingError", "not as it must be"),
+        (b'{"type":"generate","id":%d,"params":{"temperature":-1}}', "InvalidSettingError", "temperature is -1"),
+        (b'{"type":"generate","id":%d,"params":{"tempo":1}}', "InvalidSettingError", "not as it must be"),
+        (b'{"type":"generate","id":%d,"pace":-2}', "InvalidSettingError", "pace is -2"),
+        (b'{"type":"generate","id":%d,"pace":1e300}', "InvalidSettingError", "pace is 1e+300"),
+        (b'{"type":"generate","id":%d,"alternatives":-1}', "InvalidSettingError", "alternatives is -1"),
+        (b'{"type":"generate","id":%d,"model":"endless","prompt_tokens":[4000]}', "DataError", "vocabulary"),
+        (b'{"type":"score","id":%d,"model":"endless","text":"a"}', "DataError", "too short"),
+        (b'{"type":"load","id":%d,"model":"\xff"}', "WorkerError", "not JSON"),
+        (b'{"type":"load","id":%d,', "WorkerError", "not JSON"),
+    ],
+)
+def test_a_request_that_cannot_be_served_is_answered_with_why(
+    worker: Worker, line: bytes, kind: str, says: str
+) -> None:
+    id = new_id()
+    worker.send(line % id + b"\n")
+    error = worker.next(id)
+    assert isinstance(error, Error)
+    assert error.kind == kind
+    assert says in error.message
+    assert "\n" not in error.message + error.hint
+
+
+def test_a_line_that_is_no_request_at_all_is_an_error_that_belongs_to_none(worker: Worker) -> None:
+    worker.send(b"hello?\n\n   \n[1, 2]\n")
+    errors = [worker.next(), worker.next()]
+    assert [error.id for error in errors] == [None, None]
+    assert [error.kind for error in errors] == ["WorkerError", "InvalidSettingError"]
+
+
+def test_a_line_that_is_too_long_is_refused_by_its_id_and_the_next_one_is_served(worker: Worker) -> None:
+    long, next_one = new_id(), new_id()
+    worker.send(b'{"type":"score","id":%d,"text":"' % long + b"x" * MAX_MESSAGE_BYTES + b'"}\n')
+    worker.send(Load(id=next_one, model="endless"))
+    error = worker.next(long)
+    assert (error.kind, error.message) == ("WorkerError", "a request is longer than 16 MiB")
+    assert isinstance(worker.next(next_one), Loaded)
+
+
+def test_a_second_text_under_an_id_in_use_is_refused_and_the_first_goes_on(worker: Worker) -> None:
+    id = new_id()
+    worker.send(Generate(id=id, model="endless", params=SamplingParams(max_new_tokens=ENDLESS)))
+    worker.send(Generate(id=id, model="endless"))
+    while not isinstance(event := worker.next(), Error):
+        worker.aside.append(event) if not isinstance(event, Tokens | Started) else None
+    assert event.id is None
+    worker.send(Cancel(id=id))
+    assert worker.until_done(id)[-1].finish_reason == "cancelled"
+
+
+def test_an_unreadable_change_of_settings_ends_its_text_with_an_error_and_nothing_after(worker: Worker) -> None:
+    id, later = new_id(), new_id()
+    worker.send(Generate(id=id, model="endless", params=SamplingParams(max_new_tokens=ENDLESS)))
+    worker.next(id)
+    worker.send(b'{"type":"set_params","id":%d,"params":{"top_p":7}}\n' % id)
+    assert worker.until_done(id)[-1].kind == "InvalidSettingError"
+    worker.send(Load(id=later, model="endless"))
+    worker.next(later)
+    assert not [event for event in worker.aside if getattr(event, "id", None) == id]
+
+
+WRAPPED = """
+    import os, signal, subprocess, sys
+    from engine.worker import __main__ as worker
+    from engine.worker.connection import Connection
+
+    send = Connection.send
+
+    def noisy(self, event):
+        print("noise from print")
+        os.write(1, b"noise from below\\n")
+        subprocess.run(["echo", "noise from a child"], check=True)
+        assert os.read(0, 100) == b"", "stdin is the protocol's alone"
+        if type(event).__name__ == "Ready":
+            import torch
+            from engine.worker import service
+
+            def failing(model, text):
+                raise {"memory": torch.OutOfMemoryError("CUDA out of memory")}.get(text, ValueError("first\\nsecond"))
+
+            service.score = failing
+        send(self, event)
+
+    Connection.send = noisy
+    sys.exit(worker.main())
+"""
+
+
+def test_what_the_process_prints_never_reaches_the_protocol_and_a_fault_in_one_request_does_not_end_it(
+    spawn, tmp_path: Path, endless: Path
+) -> None:
+    script = tmp_path / "wrapped.py"
+    script.write_text(textwrap.dedent(WRAPPED))
+    worker = spawn(sys.executable, str(script))
+    worker.send(Score(id=1, model="endless", text="anything"))
+    worker.send(Score(id=2, model="endless", text="memory"))
+    worker.send(Load(id=3, model="endless"))
+    events = [worker.next() for _ in range(5)]  # each line decodes
+    assert [type(event) for event in events] == [Hello, Ready, Error, Error, Loaded]
+    internal, memory = events[2:4]
+    assert (internal.kind, internal.message) == ("InternalError", "the engine failed: ValueError: first")
+    assert (memory.kind, memory.message) == ("DeviceError", "the device ran out of memory")
+    worker.send(Shutdown())
+    assert worker.process.wait(PATIENCE) == 0
+    log = worker.log.read_text()
+    assert all(f"noise from {source}" in log for source in ("print", "below", "a child"))
+    assert "Traceback" in log
+
+
+# The end.
+
+
+def test_an_idle_worker_takes_no_processor_time(worker: Worker) -> None:
+    stat = Path(f"/proc/{worker.process.pid}/stat")
+    if not stat.exists():
+        pytest.skip("needs /proc")
+
+    def ticks() -> int:
+        fields = stat.read_text().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks()
+    time.sleep(0.4)
+    assert ticks() - before <= 2  # of 40
+
+
+def test_closing_stdin_ends_the_process_in_the_middle_of_a_text(spawn, endless: Path) -> None:
+    worker = spawn()
+    worker.send(Generate(id=1, model="endless", params=SamplingParams(max_new_tokens=ENDLESS)))
+    while not isinstance(worker.next(), Tokens):
+        pass
+    worker.process.send_signal(signal.SIGINT)  # the terminal's ctrl+c is not for the worker
+    assert isinstance(worker.next(1), Tokens)
+    worker.process.stdin.close()
+    assert worker.process.wait(PATIENCE) == 0
+
+
+def test_a_client_that_no_longer_reads_ends_the_process(spawn, endless: Path, tmp_path: Path) -> None:
+    source, sink = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "engine.worker"],
+        stdin=subprocess.PIPE,
+        stdout=sink,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    os.close(sink)
+    try:
+        process.stdin.write(encode(Generate(id=1, model="endless", params=SamplingParams(max_new_tokens=ENDLESS))))
+        process.stdin.flush()
+        with os.fdopen(source, "rb") as events:
+            while not isinstance(decode_event(events.readline()), Tokens):
+                pass
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+
+
+def test_requests_and_events_survive_the_wire() -> None:
+    for message in (Load(id=1, model="é\u2028"), Generate(id=2, prompt="\x1b[31m\n"), SetParams(id=3, pace=0.5)):
+        line = encode(message)
+        assert line.count(b"\n") == 1
+        assert msgspec.json.decode(line)["id"] == message.id

@@ -1,0 +1,220 @@
+"""When the worker draws and when it sends, on a clock that the tests move by hand; and how it cuts lines."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config import ENDLESS, SamplingParams
+from engine.inference.stream import Token
+from engine.worker import connection, service
+from engine.worker.connection import Connection, LineBuffer, MessageTooLongError, TooLong
+from engine.worker.protocol import BATCH_SECONDS, Done, ParamsChanged, SetParams, Tokens
+from engine.worker.service import CATCH_UP_SECONDS, Writer
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Scripted:
+    """Writes x after x, each in no time or in `seconds` of the clock's."""
+
+    def __init__(self, clock: Clock, seconds: float = 0.0, limit: int = ENDLESS) -> None:
+        self.clock = clock
+        self.seconds = seconds
+        self.params = SamplingParams(max_new_tokens=limit, seed=0)
+        self.prompt_tokens = (0,)
+        self.new_tokens = 0
+        self.context = 1
+        self.seed = 0
+        self.tail = ""
+        self.finish_reason: str | None = None
+        self.model = SimpleNamespace(name="scripted")
+
+    @property
+    def position(self) -> int:
+        return 1 + self.new_tokens
+
+    def set_params(self, params: SamplingParams) -> None:
+        self.params = params
+
+    def __next__(self) -> Token:
+        if self.new_tokens == self.params.max_new_tokens:
+            self.finish_reason = "length"
+            raise StopIteration
+        self.clock.now += self.seconds
+        self.new_tokens += 1
+        return Token(token=1, position=self.new_tokens, text="x", piece="x", logprob=-1.0)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(service, "time", clock)
+    return clock
+
+
+def start(clock: Clock, pace: float, **generation) -> tuple[Writer, Scripted, list]:
+    """A writer, what it writes from, and what it has sent as (time, event)."""
+    sent: list = []
+    line = SimpleNamespace(send=lambda event: sent.append((clock.now, event)))
+    scripted = Scripted(clock, **generation)
+    return Writer(line, 1, scripted, pace=pace, asked_at=clock.now), scripted, sent
+
+
+def run(writer: Writer, clock: Clock, until: float, delay: float = 0.0) -> None:
+    """What the worker does, when each waking is late by `delay`."""
+    while not writer.finished and writer.wakes_at <= until:
+        clock.now = max(clock.now, writer.wakes_at + delay)
+        writer.advance()
+    clock.now = max(clock.now, until)
+
+
+def test_late_wakings_do_not_add_up(clock: Clock) -> None:
+    writer, scripted, _ = start(clock, pace=60)
+    run(writer, clock, until=1010.0, delay=0.01)
+    assert scripted.new_tokens == pytest.approx(600, abs=2)
+
+
+def test_a_text_that_fell_behind_does_not_burst(clock: Clock) -> None:
+    writer, scripted, _ = start(clock, pace=60)
+    run(writer, clock, until=1001.0)
+    before = scripted.new_tokens
+    clock.now += 5.0  # the client did not read, so a write blocked
+    now = clock.now
+    while writer.due <= now:
+        writer.advance()
+    assert scripted.new_tokens - before <= 60 * CATCH_UP_SECONDS + 1
+    run(writer, clock, until=now + 10.0)
+    assert scripted.new_tokens - before == pytest.approx(600, abs=5)
+
+
+def test_the_first_tokens_of_a_paced_text_come_one_by_one(clock: Clock) -> None:
+    writer, scripted, _ = start(clock, pace=10)
+    for count in (1, 1, 2, 2, 3):
+        writer.advance()
+        assert scripted.new_tokens == count
+        clock.now += 0.0501
+
+
+def test_a_new_pace_counts_from_the_last_token(clock: Clock) -> None:
+    writer, scripted, _ = start(clock, pace=0.01)
+    writer.advance()
+    clock.now += 1.0
+    writer.advance()
+    assert scripted.new_tokens == 1
+    writer.change(SetParams(id=1, pace=2.0))
+    writer.advance()
+    assert scripted.new_tokens == 2
+    writer.change(SetParams(id=1, pace=0.0))
+    for _ in range(10):
+        writer.advance()
+    assert scripted.new_tokens == 12
+
+
+def test_the_first_token_goes_out_at_once_and_then_one_message_at_most_in_each_interval(clock: Clock) -> None:
+    writer, _, sent = start(clock, pace=0.0, seconds=0.001)
+    writer.advance()
+    assert [len(event.tokens) for _, event in sent] == [1]
+    while clock.now < 1001.0:
+        writer.advance()
+    times = [time for time, _ in sent]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert min(gaps) >= BATCH_SECONDS - 1e-9
+    assert max(gaps) <= BATCH_SECONDS + 0.0011
+    assert sent[-1][1].tokens_per_second == pytest.approx(1000)
+
+
+def test_a_token_that_waits_for_its_batch_is_sent_in_time_though_no_other_comes(clock: Clock) -> None:
+    writer, _, sent = start(clock, pace=100.0)
+    writer.advance()
+    clock.now += 0.01
+    writer.advance()  # drawn before the interval is over
+    assert len(sent) == 1
+    writer.change(SetParams(id=1, pace=0.001))
+    run(writer, clock, until=clock.now + 1.0)
+    assert len(sent) == 2
+    assert sent[1][0] - sent[0][0] == pytest.approx(BATCH_SECONDS)
+
+
+def test_tokens_go_out_before_the_change_that_follows_them_and_before_the_end(clock: Clock) -> None:
+    writer, _, sent = start(clock, pace=0.0, limit=5)
+    for _ in range(3):
+        writer.advance()
+    writer.change(SetParams(id=1, params=SamplingParams(max_new_tokens=5, seed=0)))
+    while not writer.finished:
+        writer.advance()
+    events = [event for _, event in sent]
+    assert [type(event) for event in events] == [Tokens, Tokens, ParamsChanged, Tokens, Done]
+    assert [len(event.tokens) for event in events if isinstance(event, Tokens)] == [1, 2, 2]
+    assert events[2].position == events[3].tokens[0].position == 4
+
+
+def test_times_are_those_of_the_text_alone(clock: Clock) -> None:
+    writer, _, sent = start(clock, pace=0.0, seconds=0.25, limit=5)
+    clock.now += 1.0
+    while not writer.finished:
+        writer.advance()
+    done = sent[-1][1]
+    assert done.time_to_first_token == pytest.approx(1.25)
+    assert done.tokens_per_second == pytest.approx(4.0)  # four tokens after the first, in one second
+
+
+def test_no_message_is_longer_than_allowed_and_no_token_is_lost(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    monkeypatch.setattr(connection, "MAX_MESSAGE_BYTES", 400)
+    source, sink = os.pipe()
+    writer = Writer(Connection(source, sink), 1, Scripted(clock, limit=50), pace=0.0, asked_at=clock.now)
+    while not writer.finished:
+        writer.advance()
+    os.close(sink)
+    with os.fdopen(source, "rb") as events:
+        lines = events.readlines()
+    assert max(map(len, lines)) <= 400
+    positions = [token["position"] for line in lines for token in json.loads(line).get("tokens", [])]
+    assert positions == list(range(1, 51))
+
+
+def test_a_token_too_long_for_any_message_is_an_error_and_not_a_broken_line(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setattr(connection, "MAX_MESSAGE_BYTES", 50)
+    source, sink = os.pipe()
+    writer = Writer(Connection(source, sink), 1, Scripted(clock), pace=0.0, asked_at=clock.now)
+    with pytest.raises(MessageTooLongError):
+        writer.advance()
+    os.close(sink)
+    with os.fdopen(source, "rb") as events:
+        assert events.read() == b""
+
+
+@given(
+    lines=st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b" "))),
+    cuts=st.lists(st.integers(1, 20), min_size=1),
+)
+def test_lines_come_out_whole_however_they_are_cut_on_the_way(lines: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(line + b"\n" for line in lines)
+    buffer, found, place, turn = LineBuffer(limit=20), [], 0, 0
+    while place < len(stream):
+        step = cuts[turn % len(cuts)]
+        found += buffer.push(stream[place : place + step])
+        place, turn = place + step, turn + 1
+    expected = [TooLong(line[:256]) if len(line) >= 20 else line for line in lines if len(line) >= 20 or line.strip()]
+    assert [isinstance(line, TooLong) for line in found] == [isinstance(line, TooLong) for line in expected]
+    for mine, right in zip(found, expected, strict=True):
+        if isinstance(mine, TooLong):
+            assert right.head.startswith(mine.head)
+        else:
+            assert mine == right

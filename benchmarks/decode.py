@@ -31,7 +31,7 @@ def make_transformers(model: LoadedModel):
 
     theirs = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32)
 
-    def run(model: LoadedModel, prompt: list[int], tokens: int, seed: int) -> None:
+    def run(_: LoadedModel, prompt: list[int], tokens: int, seed: int) -> None:
         """transformers' `generate` with its cache."""
         torch.manual_seed(seed)
         ids = torch.tensor([prompt])
@@ -77,8 +77,9 @@ def main() -> None:
             began = time.perf_counter()
             run(model, prompt, options.tokens, seed)
             speeds[name].append(options.tokens / (time.perf_counter() - began))
-    print(f"{model.path.name if model.path else ''}: {model.config.family}, {model.parameters:,} parameters, fp32, batch 1")
-    print(f"{torch.get_num_threads()} threads, {options.tokens} tokens, {options.rounds} rounds, torch {torch.__version__}")
+    threads = torch.get_num_threads()
+    print(f"{model.name}: {model.config.family}, {model.parameters:,} parameters, fp32, batch 1, {threads} threads")
+    print(f"{options.tokens} tokens, median of {options.rounds} rounds, torch {torch.__version__}")
     base = statistics.median(speeds["transformers, cached"])
     for name, rows in speeds.items():
         median = statistics.median(rows)

@@ -133,7 +133,6 @@ def build(config: ModelConfig, weights: Mapping[str, Tensor], path: Path) -> GPT
     gpt.load_state_dict(weights, assign=True)
     if config.tie_head:
         gpt.head.weight = gpt.embedding.weight
-    gpt.restore_tables()
     return gpt
 
 

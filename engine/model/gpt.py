@@ -29,10 +29,11 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.n_embd)
+        self.embedding = _embedding(config.vocab_size, config.n_embd)
         self.positions: nn.Embedding | None = None
         if config.family == "gpt2":
-            self.positions = nn.Embedding(config.block_size, config.n_embd)
+            self.positions = _embedding(config.block_size, config.n_embd)
+            self.positions.weight.requires_grad_(config.position_kind == "learned")
         else:
             cos, sin = rotary_tables(config)  # (block_size, D) each
             self.register_buffer("cos", cos, persistent=False)
@@ -128,25 +129,17 @@ class GPT(nn.Module):
             else:
                 bound = (3 / parameter.shape[1]) ** 0.5
                 parameter.uniform_(-bound, bound, generator=generator)
-        if self.positions is not None:
+        if self.positions is not None and self.config.position_kind == "sinusoidal":
+            self.positions.weight.copy_(sinusoidal_table(self.config.block_size, self.config.n_embd))
+        elif self.positions is not None:
             self.positions.weight.normal_(0.0, 0.02, generator=generator)
         if not self.config.tie_head:
             if classic:
                 self.head.weight.normal_(0.0, 0.02, generator=generator)
             else:
                 self.head.weight.zero_()
-        self.fix_sinusoidal()
 
-    def restore_tables(self) -> None:
-        """Compute what is not stored, for a model that was built without memory and then given its weights."""
-        if self.positions is None:
-            self.cos, self.sin = rotary_tables(self.config)
-        elif self.config.position_kind == "sinusoidal":
-            self.positions.weight.requires_grad_(False)
 
-    @torch.no_grad()
-    def fix_sinusoidal(self) -> None:
-        """Where positions are sinusoidal, write their table and keep it out of training."""
-        if self.positions is not None and self.config.position_kind == "sinusoidal":
-            self.positions.weight.copy_(sinusoidal_table(self.config.block_size, self.config.n_embd))
-            self.positions.weight.requires_grad_(False)
+def _embedding(rows: int, size: int) -> nn.Embedding:
+    """An embedding not filled yet: filling one that has no memory would import torch._dynamo, a second's wait."""
+    return nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)

@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -242,3 +244,11 @@ def test_every_tokenizer_travels_with_its_model(home):
         assert loaded.tokenizer.kind == kind
         assert loaded.tokenizer.decode(loaded.tokenizer.encode("héllo ☃")) == "héllo ☃"
         shutil.rmtree(path)
+
+
+def test_loading_a_model_does_not_wait_for_the_compiler(tiny_model):
+    code = (
+        "import sys; from engine.checkpoints import load_model; load_model('tiny'); "
+        "assert 'torch' in sys.modules; assert 'torch._dynamo' not in sys.modules; assert 'sympy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

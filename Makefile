@@ -1,0 +1,67 @@
+# Everything happens in .venv, a virtual environment of this folder's own; nothing else on the machine is touched.
+# The stamps in it say what has been done, so that a second `make run` starts at once, and a changed
+# pyproject.toml or constraints.txt installs again.
+
+.DEFAULT_GOAL := run
+
+VENV := .venv
+BIN := $(VENV)/bin
+MADE := $(VENV)/.made
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+# The first Python that is new enough; `make run PYTHON=/path/to/python3.12` names another.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+
+# A virtual environment knows its folder: in a folder that was moved or copied it is made anew.
+MOVED := $(shell test -f $(INSTALLED) && test "$$(cat $(INSTALLED))" != "$(CURDIR)" && echo moved)
+ifeq ($(MOVED),moved)
+$(MADE) $(INSTALLED): FORCE
+endif
+
+.PHONY: run install test check clean help FORCE
+
+run: $(INSTALLED)  ## Open the app (installs what it needs into .venv first)
+	@$(BIN)/minigpt-tui
+
+install: $(INSTALLED)  ## Install into .venv without opening the app
+	@echo "installed: $(CURDIR)/$(BIN)/minigpt-tui"
+
+test: $(INSTALLED_DEV)  ## Run the tests
+	$(BIN)/python -m pytest -q
+
+check: $(INSTALLED_DEV)  ## Run all that CI runs: lint, format, types, import contracts, tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q
+
+clean:  ## Remove .venv, caches and builds; models, runs and texts of yours are elsewhere and stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+$(MADE):
+	@test -n "$(PYTHON)" || { echo "minigpt-tui needs Python 3.11 or newer, and there is none on the PATH;" \
+		"install one, or name it: make run PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "minigpt-tui needs Python 3.11" \
+		"or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) comes without venv;" \
+		"on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) -V)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(INSTALLED): pyproject.toml constraints.txt | $(MADE)
+	@echo "installing into $(VENV): the first time takes minutes, PyTorch is large"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@printf '%s\n' "$(CURDIR)" > $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,192 @@
+"""The app: starts the engine beside the first screen, mends it when it dies, and keeps theme, help, palette and session.
+It imports no torch: text comes from the engine's process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import ClassVar
+
+import msgspec
+from textual.app import App
+from textual.binding import BindingType
+from textual.command import CommandPalette, Provider
+from textual.theme import Theme
+
+from engine.config import Device, Precision
+from engine.errors import MiniGPTError, WorkerError
+from engine.worker.protocol import Loaded
+from minigpt_tui.actions import Where, bindings, hints
+from minigpt_tui.engine_client import EngineClient
+from minigpt_tui.screens.play import PlayScreen
+from minigpt_tui.settings import load_session, save_session
+from minigpt_tui.themes import DARK, LIGHT, variable_defaults
+
+RESTARTS = 3
+"""So many engines may die within `RESTART_SECONDS` before no more are started unasked."""
+
+RESTART_SECONDS = 60.0
+QUIT_SECONDS = 2.0
+"""Within this time a second ctrl+c quits."""
+
+
+def _actions() -> type[Provider]:
+    from minigpt_tui.palette import ActionProvider  # when the palette opens: the first screen does not wait for it
+
+    return ActionProvider
+
+
+class MiniGPTApp(App[None]):
+    """The playground in the terminal.
+
+    Args:
+        model: The model to write with; empty for the default.
+        device: Where to compute.
+        precision: How to compute.
+        client: The engine to talk to; by default one of its own on this machine.
+    """
+
+    TITLE = "minigpt"
+    CSS_PATH = "screens/play.tcss"  # of the default screen, whose own path Textual does not read
+    COMMANDS = {_actions}  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(Where.EVERYWHERE)]
+
+    def __init__(
+        self,
+        model: str = "",
+        device: Device = "auto",
+        precision: Precision = "auto",
+        client: EngineClient | None = None,
+    ) -> None:
+        super().__init__()
+        self.engine = client or EngineClient()
+        self.session, self._session_problem = load_session()
+        self._asked_to_quit = 0.0
+        self._deaths: list[float] = []
+        self._leaving = False
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        known = self.session.theme in self.available_themes
+        self.theme = self.session.theme if known else DARK.name
+        self.play = PlayScreen(self.engine, self.session, wanted_model=model, device=device, precision=precision)
+
+    def get_default_screen(self) -> PlayScreen:
+        """The playground."""
+        return self.play
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our own names for colours, in themes that do not have them."""
+        return variable_defaults(self.current_theme)
+
+    # The engine.
+
+    def on_mount(self) -> None:
+        """Start the engine as soon as the first screen is painted."""
+        self.engine.on_state = self._engine_moved
+        self.theme_changed_signal.subscribe(self, self._theme_changed)
+        # Its process would compete with the first paint.
+        self.call_after_refresh(self.run_worker, self._start_engine(), group="engine", exclusive=True)
+        if self._session_problem:
+            self.call_after_refresh(
+                self.play.tell, "A fresh start", f"{self._session_problem} Nothing else is lost.", hints(["help"])
+            )
+
+    async def _start_engine(self) -> None:
+        """Start the process and load the model; what goes wrong is said on the screen."""
+        try:
+            await self.engine.start()
+        except WorkerError as error:
+            self.play.tell("The engine does not start", str(error), hints(["again"]))
+            return
+        await self._load(self.play.wanted_model)
+
+    async def _load(self, model: str) -> None:
+        try:
+            loaded: Loaded = await self.engine.load(model, self.play.device, self.play.precision)
+        except WorkerError:
+            return  # `_engine_moved` says why it died
+        except MiniGPTError as error:
+            self.play.cannot_load(model, error)
+            return
+        self.play.wanted_model, self.play.model = model, loaded.model
+
+    def _engine_moved(self, state: str, detail: str) -> None:
+        if self._leaving or not self.play.is_running:
+            return
+        self.play.engine_state = state
+        if state != "dead":
+            return
+        now = time.monotonic()
+        self._deaths = [*(death for death in self._deaths if now - death < RESTART_SECONDS), now]
+        again = len(self._deaths) < RESTARTS
+        self.play.engine_died(detail, again)
+        if again:
+            self.run_worker(self._start_engine(), group="engine", exclusive=True)
+
+    async def action_use_model(self, name: str) -> None:
+        """Load another model; the one before writes on until it is there."""
+        self.run_worker(self._load(name), group="engine", exclusive=True)
+
+    def on_play_screen_models_requested(self) -> None:
+        """Show the models to choose from."""
+        from minigpt_tui.palette import ModelProvider
+
+        if not CommandPalette.is_open(self):
+            self.push_screen(CommandPalette(providers=[ModelProvider], placeholder="Choose a model"))
+
+    # What outlives the app.
+
+    def on_play_screen_session_changed(self) -> None:
+        """Keep the session, beside the loop: a disk may be slow."""
+        session = msgspec.structs.replace(self.session, prompts=list(self.session.prompts))
+        self.run_worker(asyncio.to_thread(save_session, session), group="session", exclusive=True)
+
+    def _theme_changed(self, theme: Theme) -> None:
+        self.session.theme = theme.name
+
+    async def action_quit(self) -> None:
+        """Leave: keep the session, end the engine."""
+        self._leaving = True
+        self.workers.cancel_group(self, "session")
+        save_session(self.session)
+        self.exit()
+
+    async def on_unmount(self) -> None:
+        """End the engine, however the app ends."""
+        self._leaving = True
+        await self.engine.close()
+
+    # Actions.
+
+    def action_keys_help(self) -> None:
+        """Show the keys, those of what has the focus first."""
+        from minigpt_tui.screens.keys_help import KeysHelp
+
+        if not isinstance(self.screen, KeysHelp):
+            focused = self.screen.focused.id if self.screen.focused else ""
+            first = {"text": Where.TEXT, "prompt": Where.PROMPT, "sampling": Where.SAMPLING}.get(
+                focused or "", Where.PLAY
+            )
+            self.push_screen(KeysHelp(first))
+
+    def action_dark_light(self) -> None:
+        """Change between the dark and the light colours."""
+        self.theme = LIGHT.name if self.current_theme.dark else DARK.name
+
+    def action_copy_or_quit(self) -> None:
+        """Copy what is selected; with nothing selected, quit at the second time."""
+        from textual.widgets import Input, TextArea
+
+        focused = self.focused
+        selected = focused.selected_text if isinstance(focused, Input | TextArea) else ""
+        if text := selected or self.screen.get_selected_text():
+            self.copy_to_clipboard(text)
+            self.play.say(f"copied {len(text):,} characters")
+            return
+        now = time.monotonic()
+        if now - self._asked_to_quit < QUIT_SECONDS:
+            self.run_worker(self.action_quit())
+            return
+        self._asked_to_quit = now
+        self.play.say("ctrl+c again quits")

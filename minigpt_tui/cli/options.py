@@ -1,0 +1,134 @@
+"""Options that several commands share: which model and where it computes, and how the next token is drawn.
+Knows nothing of torch; ranges and help come from the settings themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args, get_origin
+
+import click
+from click.shell_completion import CompletionItem
+
+from engine.config import Device, Precision, SamplingParams
+from engine.validation import fields, make
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Common:
+    """What holds for every command; given before or after the command's name, the later one counts.
+
+    Attributes:
+        model: A name, a path or RUN:CHECKPOINT; empty for the default model.
+    """
+
+    model: str = ""
+    device: Device = "auto"
+    precision: Precision = "auto"
+    debug: bool = False
+
+
+pass_common = click.make_pass_decorator(Common, ensure=True)
+
+
+class ModelName(click.types.StringParamType):
+    """The name or path of a model; a shell completes the names."""
+
+    name = "model"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The models whose name begins so, and the folders of the current one."""
+        from engine.catalog import list_checkpoints
+
+        names = [info.name for info in list_checkpoints() if info.name.startswith(incomplete)]
+        return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="dir")]
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value not in (None, False) and param.name:
+        setattr(ctx.ensure_object(Common), param.name, value)
+
+
+debug_option = click.Option(
+    ["--debug"], is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
+)
+
+
+def model_option(function: F) -> F:
+    """Add `--model` to a command; its value is found in `Common`."""
+    return click.option(
+        "--model",
+        type=ModelName(),
+        expose_value=False,
+        callback=_remember,
+        help="A model's name, its folder, or RUN, RUN:best, RUN:last, RUN:step-N.  [default: first of `models list`]",
+    )(function)
+
+
+def engine_device_option(function: F) -> F:
+    """Add `--device` to a command; its value is found in `Common`."""
+    return click.option(
+        "--device",
+        type=click.Choice(get_args(Device)),
+        expose_value=False,
+        callback=_remember,
+        help="Where to compute; auto takes a GPU when there is one.",
+    )(function)
+
+
+def engine_options(function: F) -> F:
+    """Add `--model`, `--device` and `--precision` to a command; their values are found in `Common`."""
+    function = click.option(
+        "--precision",
+        type=click.Choice(get_args(Precision)),
+        expose_value=False,
+        callback=_remember,
+        help="Arithmetic; auto takes what the device is best at.",
+    )(function)
+    return model_option(engine_device_option(function))
+
+
+_FLAGS = {
+    "max_new_tokens": ("-n", "--max-new-tokens"),
+    "temperature": ("-t", "--temperature"),
+    "top_k": ("--top-k",),
+    "top_p": ("--top-p",),
+    "min_p": ("--min-p",),
+    "repetition_penalty": ("--repetition-penalty",),
+    "seed": ("--seed",),
+    "stop": ("--stop",),
+}
+
+
+def sampling_options(function: F) -> F:
+    """Add an option for every field of `SamplingParams`, None (or empty) where it is not given."""
+    known = fields(SamplingParams)
+    for name, flags in reversed(_FLAGS.items()):
+        field = known[name]
+        if field.setting is None:
+            raise TypeError(f"SamplingParams.{name} says nothing about itself")
+        repeated = get_origin(field.type) is tuple
+        kind = str if repeated else float if field.type is float else int
+        shown = "" if repeated or field.default is None else f"  [default: {field.default}]"
+        sentence = field.setting.help[0].upper() + field.setting.help[1:]
+        function = click.option(
+            *flags,
+            name,
+            type=kind,
+            multiple=repeated,
+            metavar={str: "TEXT", float: "X", int: "N"}[kind],
+            help=f"{sentence}.{shown}",
+        )(function)
+    return function
+
+
+def sampling_params(given: Mapping[str, Any]) -> SamplingParams:
+    """Settings from the options of `sampling_options`, the defaults where none was given.
+
+    Raises:
+        InvalidSettingError: A value is out of its range.
+    """
+    return make(SamplingParams, {name: value for name, value in given.items() if value not in (None, ())})

@@ -1,0 +1,74 @@
+"""`minigpt-tui` itself: its options, its list of commands, and what it does alone. Imports neither torch nor textual
+before it must, so that `--help` and `--version` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+from click.shell_completion import shell_complete
+
+from engine import __version__
+from minigpt_tui.cli.failures import run
+from minigpt_tui.cli.lazy import LazyCommand, LazyGroup
+from minigpt_tui.cli.options import Common, debug_option, engine_options
+from minigpt_tui.cli.streams import prepare_streams
+
+PROG_NAME = "minigpt-tui"
+COMPLETE_VARIABLE = "_MINIGPT_TUI_COMPLETE"
+
+COMMANDS = {
+    "generate": LazyCommand("minigpt_tui.cli.generate:generate", "Write on from a prompt."),
+    "train": LazyCommand("minigpt_tui.cli.train:train", "Train a GPT on your own text."),
+    "eval": LazyCommand("minigpt_tui.cli.evaluate:evaluate", "Measure a model on a text: loss, bits per byte."),
+    "models": LazyCommand("minigpt_tui.cli.models:models", "List, show, verify, export and remove models."),
+    "data": LazyCommand("minigpt_tui.cli.data:data", "List, get and show texts to train on."),
+    "paths": LazyCommand("minigpt_tui.cli.paths:paths", "Print every folder and file, and what it holds."),
+    "doctor": LazyCommand("minigpt_tui.cli.doctor:doctor", "Check this machine, and say how to mend what is wrong."),
+    "completion": LazyCommand("minigpt_tui.cli.completion:completion", "Print a shell's completion script."),
+}
+
+
+@click.command(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    shared=(debug_option,),
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    params=[debug_option],
+)
+@engine_options
+@click.version_option(__version__, prog_name=PROG_NAME, message="%(prog)s %(version)s")
+@click.pass_context
+def root(ctx: click.Context) -> None:
+    """The workbench for small GPTs, in the terminal.
+
+    Without a command it opens the app: write with a model, turn its settings while it writes.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    common = ctx.ensure_object(Common)
+    driver = os.environ.get("TEXTUAL_DRIVER")  # another front end than a terminal, such as a browser's
+    if not sys.stdout.isatty() and not driver:
+        from minigpt_tui.cli.generate import write_sample
+
+        write_sample(common)
+        return
+    if not sys.stdin.isatty() and not driver:
+        raise click.UsageError("the app needs a keyboard and stdin is no terminal; `generate` takes a piped prompt")
+    from minigpt_tui.app import MiniGPTApp
+
+    app = MiniGPTApp(model=common.model, device=common.device, precision=common.precision)
+    app.run()
+    ctx.exit(app.return_code or 0)
+
+
+def main() -> NoReturn:
+    """Run the command line on `sys.argv` and exit with its status."""
+    prepare_streams()
+    if instruction := os.environ.get(COMPLETE_VARIABLE):
+        sys.exit(shell_complete(root, {}, PROG_NAME, COMPLETE_VARIABLE, instruction))
+    sys.exit(run(root, sys.argv[1:], PROG_NAME))

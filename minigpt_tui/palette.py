@@ -1,0 +1,72 @@
+"""What the palette can find: every action of `actions.py`, and the models on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from engine.catalog import CheckpointInfo, list_checkpoints
+from minigpt_tui.actions import ACTIONS, Action
+from minigpt_tui.visible import visible_line
+from minigpt_tui.widgets.top_line import count_text
+
+
+class ActionProvider(Provider):
+    """Finds actions by their title."""
+
+    async def discover(self) -> Hits:
+        """All actions, in their order."""
+        for action in ACTIONS:
+            if action.palette:
+                yield DiscoveryHit(_name(action), partial(self.app.run_action, action.target), help=action.sentence)
+
+    async def search(self, query: str) -> Hits:
+        """The actions that match."""
+        matcher = self.matcher(query)
+        for action in ACTIONS:
+            score = matcher.match(_name(action)) if action.palette else 0
+            if score > 0:
+                run = partial(self.app.run_action, action.target)
+                yield Hit(score, matcher.highlight(_name(action)), run, help=action.sentence)
+
+
+def _name(action: Action) -> str:
+    return f"{action.title[:1].upper()}{action.title[1:]}" + (f"  ({action.shown})" if action.shown else "")
+
+
+class ModelProvider(Provider):
+    """Finds the models on this machine by name."""
+
+    async def startup(self) -> None:
+        """Read their directories, beside the loop."""
+        self._models = await asyncio.to_thread(list_checkpoints)
+
+    async def discover(self) -> Hits:
+        """All models, the default first."""
+        for info in self._models:
+            yield DiscoveryHit(visible_line(info.name), self._choose(info), help=model_facts(info))
+
+    async def search(self, query: str) -> Hits:
+        """The models that match."""
+        matcher = self.matcher(query)
+        for info in self._models:
+            name = visible_line(info.name)
+            if (score := matcher.match(name)) > 0:
+                yield Hit(score, matcher.highlight(name), self._choose(info), help=model_facts(info))
+
+    def _choose(self, info: CheckpointInfo) -> partial[object]:
+        return partial(self.app.run_action, f"app.use_model({info.name!r})")
+
+
+def model_facts(info: CheckpointInfo) -> str:
+    """What is known of a model, on one line."""
+    if info.problem:
+        return visible_line(f"damaged: {info.problem}")
+    facts = [info.family, count_text(info.parameters), f"{info.tokenizer} {info.vocab_size}".strip()]
+    if info.val_loss is not None:
+        facts.append(f"validation loss {info.val_loss:.2f}")
+    if info.trained_on:
+        facts.append(f"trained on {info.trained_on}")
+    return visible_line(" · ".join(fact for fact in facts if fact))

@@ -1,0 +1,51 @@
+"""Every folder and file that minigpt-tui reads or writes, and what it holds. The places themselves are decided in
+`engine.folders` and beside the code that writes them; knows nothing of torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from engine import folders
+from minigpt_tui.settings import session_file
+
+
+class Place(NamedTuple):
+    """A folder or file.
+
+    Attributes:
+        name: What it is called on the command line.
+        holds: What is in it, in a few words.
+        ours: Whether minigpt-tui writes there; what ships with it is only read.
+        folder: Whether it is a folder, or a file.
+    """
+
+    name: str
+    path: Path
+    holds: str
+    ours: bool = True
+    folder: bool = True
+
+
+def places() -> tuple[Place, ...]:
+    """Every place, whether it is there yet or not."""
+    return (
+        Place("models", folders.user_checkpoints(), "models of your own: a folder put there goes by its name"),
+        Place("runs", folders.runs_folder(), "training runs, one folder each, with their checkpoints"),
+        Place("texts", folders.user_texts(), "texts that you downloaded or put there, by name"),
+        Place("session", session_file(), "the last session's settings and prompts", folder=False),
+        Place("log", worker_log(), "what the engine's process printed", folder=False),
+        Place("bundled models", folders.bundled_checkpoints(), "models that ship with minigpt-tui", ours=False),
+        Place("bundled texts", folders.bundled_texts(), "texts that ship with minigpt-tui", ours=False),
+    )
+
+
+def homes() -> tuple[Path, ...]:
+    """The folders that all of the user's own places lie in."""
+    return tuple(dict.fromkeys(place.path.parent for place in places() if place.ours))
+
+
+def worker_log() -> Path:
+    """What the engine's process prints."""
+    return folders.state_home() / "worker.log"

@@ -1,0 +1,50 @@
+"""Saving a text to a file that the reader named: whole or not at all, and never over another file unasked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.errors import MiniGPTError
+from minigpt_tui.settings import write_atomically
+
+
+class SaveError(MiniGPTError):
+    """The text could not be saved; what was there before is untouched."""
+
+
+class FileThereError(SaveError):
+    """There is a file of that name already."""
+
+
+def save_text(typed: str, text: str, *, overwrite: bool = False) -> Path:
+    """Write a text as UTF-8.
+
+    Args:
+        typed: The path as it was typed; `~` is the home folder.
+        text: What to write.
+        overwrite: Whether a file that is there may be replaced.
+
+    Returns:
+        The file.
+
+    Raises:
+        FileThereError: The file exists and `overwrite` is False.
+        SaveError: The path is no place for a file.
+    """
+    if not typed.strip():
+        raise SaveError("no name was given", "type the file's name")
+    try:
+        path = Path(typed.strip()).expanduser().resolve()  # a link stays a link: what it points to is written
+        if path.is_dir():
+            raise SaveError(f"{path.name or path} is a folder", "add a file name")
+        if not path.parent.is_dir():
+            raise SaveError(f"there is no folder {path.parent}", "make it first, or choose another")
+        if path.exists() and not overwrite:
+            raise FileThereError(f"{path.name} is there already", "enter again overwrites it")
+        write_atomically(path, text.encode("utf-8", "replace"))
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, MiniGPTError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise SaveError(f"it cannot be saved there ({reason})", "choose another place") from None
+    return path

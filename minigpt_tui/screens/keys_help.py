@@ -1,0 +1,95 @@
+"""The help: the keys of what has the focus first, then all others, made from `actions.py`."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from minigpt_tui.actions import ACTIONS, Action, Where
+
+ORDER = (Where.TEXT, Where.PROMPT, Where.SAMPLING, Where.PLAY, Where.SETTINGS, Where.EVERYWHERE)
+KEY_WIDTH, TITLE_WIDTH = 8, 19
+WIDTH = 92
+
+
+class KeysHelp(ModalScreen[None]):
+    """A list of keys over the screen."""
+
+    DEFAULT_CSS = """
+    KeysHelp {
+        align: center middle;
+        & > VerticalScroll {
+            width: 92;
+            max-width: 94%;
+            height: auto;
+            max-height: 90%;
+            border: round $accent;
+            border-title-color: $accent;
+            border-title-style: bold;
+            border-subtitle-color: $quiet;
+            background: $background;
+            padding: 1 2;
+            scrollbar-size-vertical: 1;
+        }
+        & Static { width: 1fr; }
+    }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,f1,enter", "dismiss", show=False, priority=True),
+    ]
+
+    def __init__(self, first: Where) -> None:
+        """Make the help.
+
+        Args:
+            first: The place whose keys come first.
+        """
+        super().__init__()
+        self._first = first
+
+    def compose(self) -> ComposeResult:
+        """One text that scrolls."""
+        with VerticalScroll() as scroll:
+            scroll.border_title = "Keys"
+            scroll.border_subtitle = "[$key]↑↓[/] scroll · [$key]esc[/] close"
+            yield Static()
+
+    def on_resize(self) -> None:
+        """Wrap the sentences to the room there is."""
+        width = min(WIDTH, int(self.app.size.width * 0.94)) - 8
+        self.query_one(Static).update(help_text(self._first, width))
+
+
+def help_text(first: Where, width: int) -> Content:
+    """All keys with their sentences, those of `first` on top.
+
+    Args:
+        first: The place whose keys come first.
+        width: Cells in a line.
+    """
+    places = [first, *(place for place in ORDER if place is not first)]
+    return Content("\n\n").join([_section(place, width) for place in places])
+
+
+def _section(place: Where, width: int) -> Content:
+    lines = [Content.styled(place.value, "bold $accent")]
+    lines += [_line(action, width) for action in ACTIONS if action.where is place and action.shown]
+    return Content("\n").join(lines)
+
+
+def _line(action: Action, width: int) -> Content:
+    indent = KEY_WIDTH + TITLE_WIDTH
+    sentence = textwrap.wrap(action.sentence, max(20, width - indent))
+    return Content.assemble(
+        (action.shown.ljust(KEY_WIDTH), "$key"),
+        action.title.ljust(TITLE_WIDTH),
+        (("\n" + " " * indent).join(sentence), "$quiet"),
+    )

@@ -1,0 +1,102 @@
+"""What the last session left: sampling parameters, pace, earlier prompts and the theme. Written so that a crash leaves
+the old file or the new one; a damaged file is set aside and never stops the app.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from engine import folders
+from engine.config import SamplingParams
+
+READING_PACE = 60.0
+"""Tokens per second at which a text of characters reads well."""
+
+PACES = (2.0, 5.0, 10.0, 20.0, 30.0, READING_PACE, 100.0, 200.0, 500.0)
+"""The paces that the keys step through, in tokens per second."""
+
+PROMPTS_KEPT = 200
+PROMPT_LENGTH_KEPT = 20_000
+"""Longer prompts are not kept for the next session."""
+
+
+class Session(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The state of the app that outlives it.
+
+    Attributes:
+        params: How the next text is drawn.
+        pace: Tokens per second, when not at full speed.
+        full_speed: Whether the pace is set aside.
+        prompts: Earlier prompts, the oldest first.
+        theme: Name of the theme, or empty for the default.
+    """
+
+    params: SamplingParams = SamplingParams()
+    pace: float = READING_PACE
+    full_speed: bool = False
+    prompts: list[str] = []
+    theme: str = ""
+
+    @property
+    def effective_pace(self) -> float:
+        """Tokens per second as the engine takes it: 0 for no limit."""
+        return 0.0 if self.full_speed else self.pace
+
+    def remember_prompt(self, prompt: str) -> None:
+        """Put a prompt at the end of the earlier ones; one that was there moves."""
+        if prompt.strip():
+            self.prompts = [*(earlier for earlier in self.prompts if earlier != prompt), prompt][-PROMPTS_KEPT:]
+
+
+def session_file() -> Path:
+    """Where the session is kept."""
+    return folders.state_home() / "session.json"
+
+
+def load_session() -> tuple[Session, str]:
+    """The last session and, when its file was damaged, a sentence that says so; a fresh one when there is none."""
+    path = session_file()
+    try:
+        session = msgspec.json.decode(path.read_bytes(), type=Session)
+    except FileNotFoundError:
+        return Session(), ""
+    except (OSError, ValueError) as error:
+        aside = path.with_suffix(".damaged")
+        with contextlib.suppress(OSError):
+            path.replace(aside)
+        return Session(), f"The last session could not be read ({error}); its file is kept as {aside}."
+    if not 0 < session.pace <= 1e6:
+        session.pace = READING_PACE
+    return session, ""
+
+
+def save_session(session: Session) -> None:
+    """Write the session; when the disk does not let it, the next start is a fresh one."""
+    path = session_file()
+    kept = [prompt for prompt in session.prompts if len(prompt) <= PROMPT_LENGTH_KEPT]
+    data = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(session, prompts=kept)))
+    with contextlib.suppress(OSError):
+        folders.private(path.parent)
+        write_atomically(path, data)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file's content so that a reader, or a crash, sees the old or the new, never half.
+
+    Raises:
+        OSError: The folder is missing or cannot be written.
+    """
+    # Beside the target, because a rename is atomic within one file system alone.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,304 @@
+"""A text of any length wrapped to a width, which an append re-wraps only from its last row on. It knows the kinds of
+text (prompt, generated, mark) and the cells that characters take, and nothing of the screen it is shown on.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from rich.cells import get_character_cell_size
+from rich.cells import load_cell_table as _load_cell_table
+
+from minigpt_tui.visible import UNSAFE, visible
+
+MIN_WIDTH = 4
+TAB_SIZE = 4
+
+_JOINER, _EMOJI_SELECTOR = "\u200d", "\ufe0f"
+
+# Characters of one cell each that combine with nothing before them: rows of these alone are cut without a look at
+# each character.
+_PLAIN = re.compile(r"[\x20-\x7e\xa0-\xac\xae-\u02ff\u0370-\u0482\u2010-\u2027]*")
+
+
+@functools.cache
+def _special() -> re.Pattern[str]:
+    """What is not shown as it is; made when the first text is shown."""
+    return re.compile(f"(\\t|{UNSAFE.pattern}+)")
+
+
+class Kind(IntEnum):
+    """Where a piece of the text comes from."""
+
+    PROMPT = 0
+    GENERATED = 1
+    MARK = 2
+    """A remark such as ⟨temperature 1.10⟩: shown in the text, and no part of it."""
+
+
+class Piece(NamedTuple):
+    """A stretch of one row as it is shown.
+
+    Attributes:
+        text: What to show: no control character is left in it, tabs are spaces.
+        kind: Where it comes from.
+        symbol: Whether it stands for characters that cannot be shown themselves.
+    """
+
+    text: str
+    kind: Kind
+    symbol: bool
+
+
+class TextDocument:
+    """The text, its kinds and its rows.
+
+    An offset counts characters from the start, marks included. There is always at least one row; the last is the one
+    that grows. A row keeps the newline that ends it, and one space that did not fit (so that the next row starts with
+    a word): rows joined are the text.
+    """
+
+    def __init__(self, width: int = 80) -> None:
+        self._width = max(MIN_WIDTH, width)
+        self._rows: list[str] = [""]
+        self._starts = array("q", [0])  # offset of each row
+        self._run_starts = array("q")  # offset where each run of one kind begins
+        self._run_kinds: list[Kind] = []
+
+    @property
+    def width(self) -> int:
+        """Cells in a row, without the space that may hang over its end."""
+        return self._width
+
+    @property
+    def row_count(self) -> int:
+        """Number of rows, at least 1."""
+        return len(self._rows)
+
+    @property
+    def length(self) -> int:
+        """Number of characters, marks included."""
+        return self._starts[-1] + len(self._rows[-1])
+
+    def append(self, text: str, kind: Kind) -> int:
+        """Add text at the end.
+
+        Returns:
+            The first row that is now another.
+        """
+        first = len(self._rows) - 1
+        if not text:
+            return first
+        if not self._run_kinds or self._run_kinds[-1] != kind:
+            self._run_starts.append(self.length)
+            self._run_kinds.append(kind)
+        self._rewrap(first, self._rows[first] + text)
+        return first
+
+    def truncate(self, offset: int) -> int:
+        """Drop everything from `offset` on.
+
+        Returns:
+            The first row that is now another.
+        """
+        offset = max(0, min(offset, self.length))
+        row = self.row_at(offset)
+        self._rewrap(row, self._rows[row][: offset - self._starts[row]])
+        while self._run_starts and self._run_starts[-1] >= offset:
+            self._run_starts.pop()
+            self._run_kinds.pop()
+        return row
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._rows, self._starts = [""], array("q", [0])
+        self._run_starts, self._run_kinds = array("q"), []
+
+    def resize(self, width: int) -> bool:
+        """Wrap to another width; False when it is the same."""
+        width = max(MIN_WIDTH, width)
+        if width == self._width:
+            return False
+        self._width = width
+        self._rewrap(0, "".join(self._rows))
+        return True
+
+    def _rewrap(self, row: int, text: str) -> None:
+        start = self._starts[row]
+        del self._rows[row:], self._starts[row:]
+        for line in wrap(text, self._width):
+            self._rows.append(line)
+            self._starts.append(start)
+            start += len(line)
+
+    def trailing_mark(self) -> int | None:
+        """The offset of the mark that the text ends with, or None."""
+        return self._run_starts[-1] if self._run_kinds and self._run_kinds[-1] is Kind.MARK else None
+
+    def text(self) -> str:
+        """The whole text without its marks."""
+        return self.text_between(0, self.length)
+
+    def text_between(self, start: int, end: int) -> str:
+        """The text from one offset to another, without marks."""
+        return "".join(text for text, kind in self._runs_between(start, end) if kind is not Kind.MARK)
+
+    def _runs_between(self, start: int, end: int) -> Iterator[tuple[str, Kind]]:
+        run = max(0, bisect_right(self._run_starts, start) - 1)
+        while start < end and run < len(self._run_starts):
+            stop = min(end, self._run_starts[run + 1] if run + 1 < len(self._run_starts) else self.length)
+            yield self._slice(start, stop), self._run_kinds[run]
+            start, run = stop, run + 1
+
+    def _slice(self, start: int, end: int) -> str:
+        first, last = self.row_at(start), self.row_at(max(start, end - 1))
+        text = "".join(self._rows[first : last + 1])
+        return text[start - self._starts[first] : end - self._starts[first]]
+
+    def row_at(self, offset: int) -> int:
+        """The row that holds the character at `offset` (for the end of the text, the last one)."""
+        return max(0, bisect_right(self._starts, offset) - 1)
+
+    def row_text(self, row: int) -> str:
+        """A row's text as it is, newline and hanging space included."""
+        return self._rows[row]
+
+    def row_start(self, row: int) -> int:
+        """The offset of a row's first character."""
+        return self._starts[row]
+
+    def pieces(self, row: int) -> list[Piece]:
+        """A row as it is shown: at most `width + 1` cells, the last of them a hanging space if any."""
+        start = self._starts[row]
+        end = start + len(self._rows[row].removesuffix("\n"))
+        found: list[Piece] = []
+        column = 0
+        for text, kind in self._runs_between(start, end):
+            if not _special().search(text):
+                found.append(Piece(text, kind, False))
+                column += cells(text) if "\t" in self._rows[row] else 0
+                continue
+            for part in _special().split(text):
+                if part == "\t":
+                    shown = " " * _tab_cells(column, self._width)
+                elif part:
+                    shown = visible(part)
+                else:
+                    continue
+                column += cells(shown)
+                found.append(Piece(shown, kind, shown != part and part != "\t"))
+        return found
+
+    def offset_of(self, row: int, index: int) -> int:
+        """The offset of what is shown at a character index of a row's pieces; an index past its end is the end."""
+        row = max(0, min(row, len(self._rows) - 1))
+        text = self._rows[row].removesuffix("\n")
+        if "\t" not in text:
+            return self._starts[row] + max(0, min(index, len(text)))
+        shown = column = 0
+        for place, character in enumerate(text):
+            width = _tab_cells(column, self._width) if character == "\t" else 1
+            if shown + width > index:
+                return self._starts[row] + place
+            shown += width
+            column += width if character == "\t" else character_cells(character)
+        return self._starts[row] + len(text)
+
+
+@functools.lru_cache(4096)
+def character_cells(character: str) -> int:
+    """Cells that one character takes by itself: 0, 1 or 2; what is shown as a symbol takes 1."""
+    return get_character_cell_size(visible(character))
+
+
+def cells(text: str) -> int:
+    """Cells that shown text takes at most (joined and combined characters may take fewer on some terminals)."""
+    return sum(map(character_cells, text))
+
+
+@functools.cache
+def _widened_by_selector() -> frozenset[str]:
+    return _load_cell_table("auto").narrow_to_wide
+
+
+def _tab_cells(column: int, width: int) -> int:
+    return max(0, min(TAB_SIZE - column % TAB_SIZE, width - column))
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Cut text into rows of at most `width` cells (and one hanging space), after spaces where there are any.
+
+    Where a row ends depends only on the text up to there, so that adding text changes the last row alone.
+
+    Args:
+        text: Any text; each newline ends a row and stays at its end.
+        width: Cells in a row, at least `MIN_WIDTH`.
+
+    Returns:
+        The rows, at least one; joined they are `text`.
+    """
+    rows: list[str] = []
+    start = 0
+    while True:
+        newline = text.find("\n", start)
+        end = len(text) if newline < 0 else newline
+        while (cut := _cut(text, start, end, width)) < end:
+            rows.append(text[start:cut])
+            start = cut
+        if newline < 0:
+            rows.append(text[start:])
+            return rows
+        rows.append(text[start : newline + 1])
+        start = newline + 1
+
+
+def _cut(text: str, start: int, end: int, width: int) -> int:
+    """Where the row that begins at `start` ends; `end` when the rest of the line fits."""
+    window = min(end, start + width + 1)
+    if _PLAIN.fullmatch(text, start, window) is None:
+        return _cut_by_cells(text, start, end, width)
+    if end - start <= width:
+        return end
+    space = text.rfind(" ", start, window)
+    return start + width if space < 0 else space + 1
+
+
+def _cut_by_cells(text: str, start: int, end: int, width: int) -> int:
+    """`_cut` for text with characters that take no cell, two cells, or change what is before them."""
+    column = 0
+    break_at = cluster = start  # where a break is good; where the last character with cells begins
+    base = ""  # that character
+    joined = wide = False
+    for index in range(start, end):
+        character = text[index]
+        if character in " \t":
+            size = 1 if character == " " else _tab_cells(column, width)
+            if column >= width:
+                return index + 1  # it hangs over the end
+            column, break_at, base, joined, wide = column + size, index + 1, "", False, False
+            continue
+        if character == _JOINER:
+            joined = index > start
+            continue
+        if joined:
+            joined = False
+            continue
+        if character == _EMOJI_SELECTOR:
+            size = int(base in _widened_by_selector())
+            base = ""
+        else:
+            size = character_cells(character)
+            if size:
+                if (size == 2 or wide) and index > start:
+                    break_at = index  # wide characters need no space to part
+                cluster, base, wide = index, character, size == 2
+        if column + size > width:
+            return break_at if break_at > start else max(cluster, start + 1)
+        column += size
+    return end

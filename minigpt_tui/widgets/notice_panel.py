@@ -1,0 +1,45 @@
+"""What went wrong, in words: what happened, what is safe, which key goes on. It stays until it is dismissed or mended."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.widgets import Static
+
+from minigpt_tui.visible import visible
+
+
+class NoticePanel(Static):
+    """A panel between the text and the prompt; hidden while all is well."""
+
+    DEFAULT_CSS = """
+    NoticePanel {
+        height: auto;
+        max-height: 8;
+        display: none;
+        border: round $error;
+        border-title-color: $text-error;
+        border-title-style: bold;
+        border-subtitle-color: $quiet;
+        padding: 0 1;
+        &.-open { display: block; }
+    }
+    """
+
+    def tell(self, title: str, sentences: str, keys: str) -> None:
+        """Show the panel.
+
+        Args:
+            title: A few words.
+            sentences: What happened and what is safe; plain text.
+            keys: Which keys go on, as markup for the lower border.
+        """
+        self.border_title = Content(title)  # type: ignore[assignment]
+        self.border_subtitle = keys
+        self.update(Content(visible(sentences)))
+        self.add_class("-open")
+
+    def dismiss(self) -> bool:
+        """Hide the panel; False when it was hidden."""
+        was_open = self.has_class("-open")
+        self.remove_class("-open")
+        return was_open

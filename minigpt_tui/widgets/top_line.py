@@ -1,0 +1,59 @@
+"""The first line: the app's name, its screens, and at the right the model, its size, and where it computes."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from engine.worker.protocol import ModelInfo
+from minigpt_tui.visible import visible
+
+
+def count_text(count: int) -> str:
+    """A number of parameters in a few characters, such as 3.2M."""
+    for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "K")):
+        if count >= size:
+            share = count / size
+            return f"{share:.0f}{unit}" if share >= 100 else f"{share:.1f}{unit}"
+    return str(count)
+
+
+class TopLine(Widget):
+    """Shows where one is."""
+
+    DEFAULT_CSS = """
+    TopLine { height: 1; padding: 0 2; }
+    """
+
+    screens: reactive[tuple[str, ...]] = reactive(("Play",))
+    """The names of the screens."""
+
+    current: reactive[str] = reactive("Play")
+    """The screen that is shown."""
+
+    model: reactive[ModelInfo | None] = reactive(None)
+    """The model that writes, or None while there is none."""
+
+    def render(self) -> Content:
+        """Name and screens at the left, model at the right."""
+        left = Content("  ").join(
+            [
+                Content.styled("minigpt ", "$quiet"),
+                *(Content.styled(name, "bold" if name == self.current else "$quiet") for name in self.screens),
+            ]
+        )
+        room = max(0, self.size.width - left.cell_length - 2)
+        right = self._model_text()
+        if right.cell_length > room:
+            right = right.truncate(room, ellipsis=True)
+        return left + " " * (self.size.width - left.cell_length - right.cell_length) + right
+
+    def _model_text(self) -> Content:
+        model = self.model
+        if model is None:
+            return Content("")
+        return Content.assemble(
+            visible(model.name),
+            (f" · {count_text(model.parameters)} · {model.device} {model.precision}", "$quiet"),
+        )

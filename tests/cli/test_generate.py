@@ -1,0 +1,187 @@
+"""`generate`: the new text alone on stdout, the same for the same seed, and ctrl+c keeps what was written."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+
+@pytest.fixture
+def generate(cli, tiny_model):
+    return lambda *words: cli("generate", *words, "--model", tiny_model)
+
+
+def test_the_same_seed_gives_the_same_text_and_only_text_is_on_stdout(generate):
+    first, second = (generate("The fox", "-n", 40, "-t", 2, "--seed", 7) for _ in range(2))
+    assert first.status == 0
+    assert first.out == second.out
+    assert first.out.endswith("\n")
+    assert not first.out.startswith("The fox")
+    assert first.err == ""
+    assert generate("The fox", "-n", 40, "-t", 2, "--seed", 8).out != first.out
+
+
+def test_a_seed_that_was_drawn_is_said_and_repeats_the_text(generate):
+    drawn = generate("The fox", "-n", 30)
+    word, seed = drawn.err.split()
+    assert word == "seed"
+    assert generate("The fox", "-n", 30, "--seed", seed).out == drawn.out
+
+
+def test_json_says_all_that_is_needed_to_repeat_it(generate):
+    words = ("The fox", "-n", 12, "--seed", 7, "-t", 1.5, "--top-k", 9)
+    plain, result = generate(*words), generate(*words, "--json", "--logprobs", 2)
+    record = json.loads(result.out)
+    assert record["text"] + "\n" == plain.out
+    assert record["prompt"] == "The fox"
+    assert record["tokens"] == 12
+    assert record["finish_reason"] == "length"
+    assert record["seed"] == record["params"]["seed"] == 7
+    assert record["params"]["temperature"] == 1.5
+    assert record["params"]["top_k"] == 9
+    assert (record["device"], record["precision"]) == ("cpu", "fp32")
+    assert record["model"].endswith("tiny")
+    assert record["tokens_per_second"] > 0
+    assert record["time_to_first_token"] > 0
+    assert "".join(token["text"] for token in record["logprobs"]) == record["text"]
+    for token in record["logprobs"]:
+        assert len(token["top"]) == 2
+        assert token["logprob"] <= token["top"][0]["logprob"] <= 0
+    assert "logprobs" not in json.loads(generate(*words, "--json").out)
+
+
+def test_samples_use_the_seeds_that_follow(generate):
+    records = [
+        json.loads(line)
+        for line in generate("The", "-n", 15, "--seed", 3, "--num-samples", 3, "--json").out.splitlines()
+    ]
+    assert [record["seed"] for record in records] == [3, 4, 5]
+    assert generate("The", "-n", 15, "--seed", 5).out == records[2]["text"] + "\n"
+    together = generate("The", "-n", 15, "--seed", 3, "--num-samples", 3).out
+    assert together == "\n\n".join(record["text"] for record in records) + "\n"
+
+
+def test_a_stop_string_ends_the_text_and_is_not_in_it(generate):
+    whole = generate("The fox", "-n", 60, "--seed", 7).out[:-1]
+    stop = whole[20:22]
+    record = json.loads(generate("The fox", "-n", 60, "--seed", 7, "--stop", stop, "--stop", "@@@", "--json").out)
+    assert record["text"] == whole[: whole.index(stop)]
+    assert record["finish_reason"] == "stop"
+
+
+def test_characters_that_the_model_has_never_seen_are_left_out_and_said(generate):
+    result = generate("The €fox€ ∞", "-n", 10, "--seed", 7)
+    assert result.status == 0
+    assert "'€' '∞'" in result.err
+    assert result.out == generate("The fox ", "-n", 10, "--seed", 7).out
+
+
+def test_options_before_the_command_hold_too(cli, tiny_model):
+    before = cli("--model", tiny_model, "generate", "The", "-n", 9, "--seed", 1)
+    assert before.out == cli("generate", "The", "-n", 9, "--seed", 1, "--model", tiny_model).out
+
+
+def test_stdin_is_the_prompt_where_none_is_given(shell, generate, tiny_model):
+    words = ("-n", 12, "--seed", 2, "--model", tiny_model)
+    piped = shell("generate", *words, "--json", stdin="The river\n")
+    assert json.loads(piped.out)["prompt"] == "The river\n"
+    assert json.loads(piped.out)["text"] + "\n" == generate("The river\n", "-n", 12, "--seed", 2).out
+    broken = shell("generate", *words, stdin=b"The \xff river")
+    assert broken.status == 1
+    assert broken.is_one_error_line
+    assert "byte 4" in broken.err
+
+
+def test_ctrl_c_keeps_the_text_and_leaves_with_130(shell, tiny_model):
+    words = ("generate", "The", "-n", -1, "-t", 0, "--model", tiny_model)
+    stopped = shell(*words, "--pace", 20, interrupt_after="f")
+    assert stopped.status == 130
+    assert stopped.out.endswith("\n")
+    assert "Traceback" not in stopped.err
+    whole = shell("generate", "The", "-n", 400, "-t", 0, "--model", tiny_model)
+    assert whole.out.startswith(stopped.out[:-1])
+
+
+def test_ctrl_c_in_json_keeps_the_text_with_its_reason(generate, monkeypatch):
+    from engine.inference.generator import Generation
+
+    whole, count, draw = generate("The", "-n", 40, "-t", 0).out, 0, Generation.__next__
+
+    def interrupted(generation):
+        nonlocal count
+        count += 1
+        if count == 5:
+            signal.raise_signal(signal.SIGINT)
+        return draw(generation)
+
+    monkeypatch.setattr(Generation, "__next__", interrupted)
+    result = generate("The", "-n", 40, "-t", 0, "--json", "--num-samples", 3)
+    assert result.status == 130
+    (record,) = map(json.loads, result.out.splitlines())
+    assert record["finish_reason"] == "cancelled"
+    assert record["tokens"] == 4
+    assert whole.startswith(record["text"])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_pace_bounds_the_speed(generate):
+    record = json.loads(generate("The", "-n", 9, "--seed", 1, "--pace", 40, "--json").out)
+    assert record["tokens_per_second"] <= 41
+
+
+def test_without_a_terminal_the_program_itself_writes_a_sample(shell, tiny_model):
+    result = shell("--model", tiny_model)
+    assert result.status == 0
+    assert result.out.endswith("\n")
+    assert 1 < len(result.out) <= 301
+    assert "minigpt-tui generate --help" in result.err
+
+
+def test_a_text_on_a_terminal_shows_controls_and_a_pipe_gets_the_text_itself(capsys, monkeypatch):
+    from minigpt_tui.cli import streams
+
+    streams.write_text("\x1b[2J")
+    assert capsys.readouterr().out == "\x1b[2J"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    streams.write_text("\x1b[2J")
+    assert capsys.readouterr().out == "␛[2J"
+
+
+def test_json_cannot_steer_a_terminal_and_still_holds_the_exact_text(capsys):
+    from minigpt_tui.cli import streams
+
+    exact = "é \x1b[2J \x9b \x7f \u202e \u2028"
+    streams.write_json({"text": exact, "loss": float("inf")})
+    line = capsys.readouterr().out
+    assert line.isprintable() or line.rstrip("\n").isprintable()
+    assert "é" in line
+    assert json.loads(line) == {"text": exact, "loss": None}
+
+
+def test_interactive_takes_prompts_and_settings(shell, generate, tiny_model):
+    lines = "The fox\n/temperature 0.5\n/top-k 3\nThe fox\n/seed\n/nonsense 3\n/top_p 7\n/settings\n\n//help\n"
+    talk = shell("generate", "--interactive", "-n", 10, "--seed", 5, "--model", tiny_model, stdin=lines)
+    assert talk.status == 0
+    texts = [
+        generate("The fox", "-n", 10, "--seed", 5),
+        generate("The fox", "-n", 10, "--seed", 5, "-t", 0.5, "--top-k", 3),
+        generate("", "-n", 10, "--seed", 5, "-t", 0.5, "--top-k", 3),
+        generate("/help", "-n", 10, "--seed", 5, "-t", 0.5, "--top-k", 3),
+    ]
+    assert talk.out == "".join(text.out for text in texts)
+    assert "seed 5" in talk.err
+    assert "there is no /nonsense" in talk.err
+    assert "top_p is 7" in talk.err
+    assert "/temperature 0.5" in talk.err
+
+
+def test_ctrl_c_in_a_conversation_ends_the_text_and_not_the_program(shell, tiny_model):
+    words = ("generate", "--interactive", "The", "-n", -1, "-t", 0, "--pace", 20, "--model", tiny_model)
+    talk = shell(*words, stdin="/max_new_tokens 5\n/pace 0\nThe\n", interrupt_after="f")
+    assert talk.status == 0
+    assert "max_new_tokens 5" in talk.err
+    first, second = talk.out.splitlines()[:2]
+    assert len(second) == 5
+    assert first.startswith(second) or second.startswith(first)

@@ -1,0 +1,125 @@
+"""`models`: the list tells what there is and what is damaged, nothing is written over, nothing bundled is removed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from engine import folders
+
+
+@pytest.fixture
+def model(tiny_model, own_home):
+    """A copy of the tiny model that one test alone may damage; it goes by the name `mine`."""
+    return shutil.copytree(tiny_model, own_home / "data" / "checkpoints" / "mine")
+
+
+def flip(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_the_list_has_what_scripts_and_people_need(cli, model):
+    record = next(r for r in map(json.loads, cli("models", "list", "--json").out.splitlines()) if r["name"] == "mine")
+    assert list(record) == ["name", "path", "family", "parameters", "tokenizer", "val_loss", "step"]
+    assert record["path"] == str(model)
+    recorded = json.loads((model / "minigpt.json").read_text())
+    assert (record["family"], record["tokenizer"]) == ("nanochat", "char")
+    assert (record["val_loss"], record["step"]) == (recorded["losses"]["val"], recorded["step"])
+    assert record["parameters"] > 20_000
+    row = next(line for line in cli("models", "list").out.splitlines() if line.startswith("mine")).split()
+    assert row[1] == "nanochat"
+    assert row[-2:] == [f"{record['val_loss']:.4f}", str(record["step"])]
+
+
+def test_a_damaged_model_is_listed_with_what_is_wrong(cli, model):
+    (model / "model.safetensors").write_bytes(b"\x80\x04pickle" * 9)
+    record = next(r for r in map(json.loads, cli("models", "list", "--json").out.splitlines()) if r["name"] == "mine")
+    assert "safetensors" in record["problem"]
+    assert "mine  damaged: " in cli("models", "list").out
+
+
+def test_show_tells_everything_that_is_recorded(cli, model):
+    out = cli("models", "show", "mine").out
+    for part in ("nanochat", "char", "tiny text", "block_size", "losses", "files", "model.safetensors"):
+        assert part in out
+    shown = json.loads(cli("models", "show", "mine", "--json").out)
+    assert shown["record"]["files"]
+    assert shown["config"]["model_type"] == "nanochat"
+
+
+def test_verify_names_the_file_that_is_not_as_it_was_written(cli, model):
+    whole = cli("models", "verify", "mine")
+    assert whole.status == 0
+    assert "mine  ok" in whole.out
+    flip(model / "model.safetensors", -1)
+    damaged = cli("models", "verify", "mine")
+    assert damaged.status == 1
+    assert "model.safetensors" in damaged.out
+    assert damaged.is_one_error_line
+    assert cli("models", "verify").status == 1
+
+
+def test_export_refuses_a_path_that_exists_and_leaves_it_as_it_was(cli, model, tmp_path):
+    target = tmp_path / "there"
+    target.mkdir()
+    (target / "mine.txt").write_text("precious")
+    result = cli("models", "export", "mine", "--to", "hf", target)
+    assert result.status == 1
+    assert result.is_one_error_line
+    assert [path.name for path in tmp_path.iterdir() if path.name != "own home"] == ["there"]
+    assert (target / "mine.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_export_writes_a_model_in_the_precision_asked_for(cli, model, tmp_path, dtype):
+    target = tmp_path / dtype
+    assert cli("models", "export", "mine", "--to", "hf", target, "--dtype", dtype).status == 0
+    assert json.loads(cli("models", "show", target, "--json").out)["dtype"] == dtype
+    assert cli("generate", "The", "-n", 3, "--seed", 1, "--model", target).status == 0
+
+
+def test_export_of_a_damaged_model_writes_nothing(cli, model, tmp_path):
+    flip(model / "model.safetensors", -1)
+    result = cli("models", "export", "mine", "--to", "hf", tmp_path / "new")
+    assert result.status == 1
+    assert result.is_one_error_line
+    assert not (tmp_path / "new").exists()
+
+
+def test_remove_asks_and_takes_one_s_own_models_alone(cli, model, monkeypatch, tmp_path):
+    unasked = cli("models", "remove", "mine")  # there is nobody to ask
+    assert unasked.status == 2
+    assert "--yes" in unasked.err
+    assert model.exists()
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.confirm", lambda *_, **__: False)
+    assert cli("models", "remove", "mine").status == 0
+    assert model.exists()
+
+    elsewhere = shutil.copytree(model, tmp_path / "elsewhere")
+    assert cli("models", "remove", elsewhere, "--yes").status == 1
+    assert elsewhere.exists()
+
+    assert cli("models", "remove", "mine", "--yes").status == 0
+    assert list(model.parent.iterdir()) == []
+
+
+def test_bundled_models_stay(cli, model, monkeypatch):
+    monkeypatch.setattr(folders, "bundled_checkpoints", lambda: model.parent)
+    monkeypatch.setattr(folders, "user_checkpoints", lambda: model.parent.parent / "others")
+    result = cli("models", "remove", "mine", "--yes")
+    assert result.status == 1
+    assert result.is_one_error_line
+    assert "ships with" in result.err
+    assert model.exists()
+
+
+def test_a_damaged_model_can_be_removed(cli, model):
+    (model / "config.json").unlink()
+    assert cli("models", "remove", "mine", "--yes").status == 0
+    assert not model.exists()

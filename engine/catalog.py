@@ -6,22 +6,28 @@ checkpoint folders (the user's own before the bundled ones), a path, or RUN, RUN
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
+import math
 import struct
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
 import msgspec
 
-from engine import folders
+from engine import folders, safe_writing
+from engine.config import POSITIONS
 from engine.errors import CheckpointError, ModelNotFoundError
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 RECORD = "minigpt.json"
+TOKENIZER = "tokenizer.json"
 DEFAULT_MODEL = "shakespeare"
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -31,8 +37,10 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
         format: Version of this file's layout.
         files: The sha256 of every other file of the checkpoint by its name relative to the directory.
         step: Optimizer steps taken.
-        losses: Loss in nats per token by split, such as {"train": 1.1, "val": 1.45}; `best_val` the run's best.
-        data: Name, sha256 and sizes of the text.
+        losses: Loss in nats per token by split, such as {"train": 1.1, "val": 1.45}. While a run goes on, `val` is of
+            `eval_tokens` spread over the split; at its end `val` and `test` are of the whole, and `train` is of a part
+            as long as `val`.
+        data: What the text was, as `engine.text.provenance.TextRecord`.
         training: All of the run's settings.
         architecture: What config.json cannot say: bias and positions.
         history: (step, train loss, validation loss or None) along the run, thinned out.
@@ -42,8 +50,8 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     created: str = ""
     written_by: str = ""
     run: str = ""
-    step: int = 0
-    tokens_seen: int = 0
+    step: Count = 0
+    tokens_seen: Count = 0
     seconds: float = 0.0
     losses: dict[str, float] = {}
     data: dict[str, Any] = {}
@@ -88,22 +96,36 @@ def checkpoint_folders() -> list[Path]:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a directory looks like a model, whole or damaged."""
-    return path.is_dir() and any((path / name).exists() for name in (CONFIG, WEIGHTS, RECORD))
+    """Whether a directory looks like a model, whole or damaged; a killed replacement of it is undone first."""
+    if not _holds(path.is_dir):
+        safe_writing.recover(path)
+    return _holds(path.is_dir) and any(_holds((path / name).exists) for name in (CONFIG, WEIGHTS, RECORD))
 
 
 def list_checkpoints() -> list[CheckpointInfo]:
     """Every model that goes by a name: the default first, then one's own, the bundled ones, and the runs' best."""
-    found: dict[str, Path] = {}
-    for folder in checkpoint_folders():
-        for path in _children(folder):
-            if is_checkpoint(path):
-                found.setdefault(path.name, path)
-    for run in _children(folders.runs_folder()):
-        if best := _run_checkpoint(run, "best"):
-            found.setdefault(run.name, best)
-    infos = [read_info(path, name) for name, path in found.items()]
-    return sorted(infos, key=lambda info: info.name != DEFAULT_MODEL)
+    found: dict[str, CheckpointInfo] = {}
+    for folder in (*checkpoint_folders(), folders.runs_folder()):
+        for info in _infos(folder):
+            found.setdefault(info.name, info)
+    return sorted(found.values(), key=lambda info: info.name != DEFAULT_MODEL)
+
+
+def _infos(folder: Path) -> Iterator[CheckpointInfo]:
+    """What a list shows of a folder of models or of runs; what cannot be read is a model with a problem."""
+    try:
+        children = _children(folder)
+    except CheckpointError as error:
+        yield CheckpointInfo(name=str(folder), path=str(folder), problem=str(error))
+        return
+    for child in children:
+        try:
+            path = _run_checkpoint(child, "best") if folder == folders.runs_folder() else child
+        except CheckpointError as error:
+            yield CheckpointInfo(name=child.name, path=str(child), problem=str(error))
+        else:
+            if path and is_checkpoint(path):
+                yield read_info(path, child.name)
 
 
 def default_model() -> str:
@@ -131,15 +153,17 @@ def find_checkpoint(name: str = "") -> Path:
         for folder in checkpoint_folders():
             if is_checkpoint(folder / name):
                 return folder / name
-    if _is_plain(run_name) and (run := folders.runs_folder() / run_name).is_dir():
+    if _is_plain(run_name) and _holds((run := folders.runs_folder() / run_name).is_dir):
         if path := _run_checkpoint(run, which or "best"):
             return path
         there = ", ".join(path.name for path in run_checkpoints(run)) or "none yet"
         raise CheckpointError(f"the run {run_name} has no checkpoint {which or 'best'}", f"it has: {there}")
-    path = Path(name).expanduser()
+    path = Path(name)
+    with contextlib.suppress(RuntimeError):  # ~somebody who is not known here
+        path = path.expanduser()
     if is_checkpoint(path):
         return path
-    if path.exists():
+    if _holds(path.exists):
         raise CheckpointError(f"{name} is not a model", f"a model is a folder with {CONFIG} and {WEIGHTS}")
     known = [info.name for info in list_checkpoints()]
     near = difflib.get_close_matches(name, known, n=3)
@@ -165,7 +189,7 @@ def _run_checkpoint(run: Path, which: str) -> Path | None:
 
 def _step(path: Path) -> int:
     digits = path.name.removeprefix("step-")
-    return int(digits) if digits.isdigit() else -1
+    return int(digits) if digits.isdecimal() else -1
 
 
 def _val_loss(path: Path) -> float | None:
@@ -179,9 +203,23 @@ def _is_plain(name: str) -> bool:
     return bool(name) and "/" not in name and "\\" not in name and name not in (".", "..")
 
 
-def _children(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _holds(test: Callable[[], bool]) -> bool:
+    """A test of a path; false where a name is longer than the file system's, or a folder may not be looked into."""
+    try:
+        return test()
+    except OSError:
+        return False
+
+
+def _children(folder: Path) -> list[Path]:
+    """The directories in a folder by name, without hidden ones; what a killed writer set aside is brought back."""
+    safe_writing.recover_all(folder)
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read ({error.strerror})", "see whose it is, with ls -ld") from None
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -204,7 +242,7 @@ def read_record(path: Path) -> Record:
         return Record()
     record: Record = _read_json(path / RECORD, Record)
     if record.format > 1:
-        raise CheckpointError(f"{path / RECORD} is of a newer version ({record.format})", "update minigpt-tui")
+        raise CheckpointError(f"{path / RECORD} is of a newer minigpt-tui (format {record.format})", "update this one")
     return record
 
 
@@ -213,7 +251,7 @@ def _read_json(path: Path, kind: Any) -> Any:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing", "the model is incomplete; copy or train it again") from None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} cannot be read ({error})", "the model is damaged; copy or train it again"
         ) from None
@@ -226,25 +264,50 @@ def read_info(path: Path, name: str = "") -> CheckpointInfo:
     try:
         config, record = read_config(path), read_record(path)
         parameters, dtype = read_weights_header(path / WEIGHTS)
+        family = config.get("model_type")
+        if not isinstance(family, str) or family not in POSITIONS:
+            raise CheckpointError(f"{path / CONFIG} has model_type {family!r}", f"known are {', '.join(POSITIONS)}")
+        vocab_size = _whole_number(path, config, "vocab_size")
+        block_size = _whole_number(path, config, "max_position_embeddings", "n_positions", "n_ctx")
+        files = [file.stat() for file in path.iterdir() if file.is_file()]
     except CheckpointError as error:
         return CheckpointInfo(name=name, path=str(path), bundled=bundled, problem=str(error))
-    files = [file for file in path.iterdir() if file.is_file()]
+    except OSError as error:
+        problem = f"{path} cannot be read ({error.strerror})"
+        return CheckpointInfo(name=name, path=str(path), bundled=bundled, problem=problem)
     return CheckpointInfo(
         name=name,
         path=str(path),
-        family=str(config.get("model_type", "")),
+        family=family,
         parameters=parameters,
         tokenizer=record.tokenizer,
-        vocab_size=int(config.get("vocab_size", 0)),
-        block_size=int(config.get("max_position_embeddings") or config.get("n_positions") or 0),
+        vocab_size=vocab_size,
+        block_size=block_size,
         dtype=dtype,
         val_loss=record.losses.get("val"),
         step=record.step if record.written_by else None,
         trained_on=str(record.data.get("name", "")),
-        size=sum(file.stat().st_size for file in files),
-        modified=max((file.stat().st_mtime for file in files), default=0.0),
+        size=sum(file.st_size for file in files),
+        modified=max((file.st_mtime for file in files), default=0.0),
         bundled=bundled,
     )
+
+
+def _whole_number(path: Path, config: dict[str, Any], *names: str) -> int:
+    """The value of the first of these names that config.json has."""
+    name = next((name for name in names if config.get(name) is not None), names[0])
+    value = config.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**53:
+        raise CheckpointError(f"{path / CONFIG} has no whole number as its {name}", "copy or train it again")
+    return value
+
+
+class _TensorHeader(msgspec.Struct):
+    """What the head of a safetensors file says of one tensor."""
+
+    dtype: str
+    shape: list[Count]
+    data_offsets: tuple[Count, Count]
 
 
 def read_weights_header(path: Path) -> tuple[int, str]:
@@ -259,21 +322,23 @@ def read_weights_header(path: Path) -> tuple[int, str]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > 100_000_000:
                 raise ValueError("no safetensors header")
-            header: dict[str, Any] = msgspec.json.decode(file.read(length))
+            header = msgspec.json.decode(file.read(length), type=dict[str, msgspec.Raw])
         header.pop("__metadata__", None)
+        tensors = {name: msgspec.json.decode(raw, type=_TensorHeader) for name, raw in header.items()}
         count, end = 0, 0
-        for tensor in header.values():
-            size = 1
-            for axis in tensor["shape"]:
-                size *= axis
+        for name, tensor in tensors.items():
+            first, last = tensor.data_offsets
+            size = math.prod(tensor.shape)
+            if size > 2 * (last - first):  # no kind of number takes less than half a byte
+                raise ValueError(f"{name} has more numbers than bytes")
             count += size
-            end = max(end, tensor["data_offsets"][1])
+            end = max(end, last)
         if path.stat().st_size != 8 + length + end:
             raise ValueError(f"{path.stat().st_size:,} bytes where {8 + length + end:,} belong")
-        kinds = {tensor["dtype"] for tensor in header.values()}
+        kinds = {tensor.dtype for tensor in tensors.values()}
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing", "the model is incomplete; copy or train it again") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError, struct.error, msgspec.DecodeError) as error:
         hint = "the model is damaged; copy or train it again (pickled .pt files are never opened here)"
         raise CheckpointError(f"{path} is not a whole safetensors file ({error})", hint) from None
     return count, names.get(next(iter(kinds)), "mixed") if len(kinds) == 1 else "mixed"
@@ -281,20 +346,35 @@ def read_weights_header(path: Path) -> tuple[int, str]:
 
 def verify_checkpoint(path: Path) -> list[str]:
     """What is wrong with a model: files missing, or other than the hashes in `minigpt.json`; empty when all is well."""
-    problems = []
+    problems: list[str] = []
     try:
         record = read_record(path)
         read_config(path)
         read_weights_header(path / WEIGHTS)
     except CheckpointError as error:
-        return [str(error)]
+        return [error.message]
+    if record.written_by:
+        unlisted = [name for name in (CONFIG, WEIGHTS, TOKENIZER) if name not in record.files]
+        problems += [f"{RECORD} has no sha256 of {', '.join(unlisted)}"] if unlisted else []
     for name, expected in record.files.items():
-        file = path / name
-        if not file.is_file():
-            problems.append(f"{name} is missing")
-        elif hash_file(file) != expected:
-            problems.append(f"{name} is not what was written (its sha256 differs)")
+        if problem := _file_problem(path, name, expected):
+            problems.append(problem)
     return problems
+
+
+def _file_problem(path: Path, name: str, expected: str) -> str:
+    """What is wrong with one file of a model, or nothing."""
+    pure = PurePosixPath(name)
+    if not pure.parts or pure.is_absolute() or ".." in pure.parts or {*name} & {*"\\:"} or not name.isprintable():
+        return f"{RECORD} names {name!r}, which is no file of the model"
+    try:
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        if hash_file(path / name) != expected:
+            return f"{name} is not what was written (its sha256 differs)"
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror})"
+    return ""
 
 
 def hash_file(path: Path) -> str:

@@ -1,14 +1,13 @@
 """Saving and loading models as Hugging Face directories, so that a crash at any byte loses nothing and a damaged
-file is never taken for a model. Weights are safetensors alone: nothing is ever unpickled.
+file is never taken for a model. Weights are safetensors alone: nothing is ever unpickled. How a directory appears whole
+or not at all is the business of `engine.safe_writing`.
 """
 
 from __future__ import annotations
 
 import functools
-import os
-import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,25 @@ import torch
 from torch import Tensor
 
 import engine
-from engine import catalog
-from engine.catalog import CONFIG, RECORD, WEIGHTS, Record
+from engine import catalog, folders, safe_writing
+from engine.catalog import CONFIG, RECORD, TOKENIZER, WEIGHTS, Record
 from engine.config import ModelConfig
 from engine.devices import DTYPES, resolve_device, resolve_precision
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, InvalidSettingError, TokenizerError
 from engine.formats import huggingface
 from engine.inference.decoder import Decoder
 from engine.model.gpt import GPT
+from engine.text.provenance import without_folders
 from engine.text.tokenizers import Tokenizer
 from engine.validation import to_dict
 
 HF_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 SHAPE_BEYOND_HF = ("bias", "positions", "dropout")
 """What `config.json` cannot say of an architecture; `minigpt.json` does."""
+
+GENERATION = "generation_config.json"
+MODEL_FILES = {CONFIG, WEIGHTS, RECORD, GENERATION, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"}
+"""What may be in a directory that is replaced; with anything else in it, it is more than a model of ours."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,10 @@ def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Record]
         raise CheckpointError(f"the model {path.name} is damaged: {'; '.join(problems)}", _what_else(path))
     record = catalog.read_record(path)
     config = huggingface.from_hf_config(catalog.read_config(path))
-    config = config.replace(**{key: value for key, value in record.architecture.items() if key in SHAPE_BEYOND_HF})
+    try:
+        config = config.replace(**{key: value for key, value in record.architecture.items() if key in SHAPE_BEYOND_HF})
+    except InvalidSettingError as error:
+        raise CheckpointError(f"{path / RECORD} cannot be used ({error.message})", _what_else(path)) from None
     try:
         weights = safetensors.torch.load_file(path / WEIGHTS)
     except (safetensors.SafetensorError, OSError) as error:
@@ -114,10 +121,10 @@ def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Record]
 
 
 def build(config: ModelConfig, weights: Mapping[str, Tensor], path: Path) -> GPT:
-    """A model with these weights, in their dtype.
+    """A model with these weights, in their dtype. Nothing of the configuration's sizes is made before they fit.
 
     Raises:
-        CheckpointError: Names or shapes do not fit the configuration.
+        CheckpointError: Names or shapes do not fit the configuration, or a weight is no floating-point number.
     """
     with torch.device("meta"):
         gpt = GPT(config)
@@ -130,18 +137,26 @@ def build(config: ModelConfig, weights: Mapping[str, Tensor], path: Path) -> GPT
                 f"{path.name} has {name} of shape {found} where {CONFIG} asks for {wanted}",
                 "the files do not belong together; copy or train it again",
             )
+        if not weights[name].is_floating_point():
+            kind = str(weights[name].dtype).removeprefix("torch.")
+            raise CheckpointError(f"{path.name} has {name} in {kind}", "only floating-point weights can be used")
     gpt.load_state_dict(weights, assign=True)
+    gpt.make_rotary_tables()
     if config.tie_head:
         gpt.head.weight = gpt.embedding.weight
     return gpt
 
 
 def _what_else(path: Path) -> str:
-    """What to do about a damaged model: the one before it in its run, or copy it again."""
-    earlier = [other for other in catalog.run_checkpoints(path.parent.parent) if other.name != path.name]
-    whole = [other for other in earlier if not catalog.verify_checkpoint(other)]
-    if path.parent.name == "checkpoints" and whole:
-        return f"the one before it is whole: --model {path.parent.parent.name}:{whole[-1].name}"
+    """What to do about a damaged model: take a whole one of its run, rather one before it, or copy it."""
+    run = path.resolve().parent.parent
+    if run.parent == folders.runs_folder().resolve():
+        steps = catalog.run_checkpoints(run)
+        here = next((place for place, step in enumerate(steps) if step.name == path.name), 0)
+        near = [("before", step) for step in reversed(steps[:here])] + [("after", step) for step in steps[here + 1 :]]
+        for side, step in near:
+            if not catalog.verify_checkpoint(step):
+                return f"the one {side} it is whole: --model {run.name}:{step.name}"
     return "copy it again, or train it again"
 
 
@@ -156,45 +171,48 @@ def save_checkpoint(
         tokenizer: Saved beside them.
         precision: fp32, fp16 or bf16, of the stored weights.
         record: Facts for `minigpt.json`; its hashes, architecture and version are filled in.
-        replace: Whether a model that is there already may be replaced.
+        replace: Whether a model that is there already may be replaced; what is no model of ours never is.
 
     Returns:
         The record as written.
 
     Raises:
-        CheckpointError: The directory exists (and `replace` is false), or cannot be written.
+        CheckpointError: The directory exists (and `replace` is false), or cannot be written, or a weight is too large
+            for the precision; what was there is there still.
     """
-    if path.exists() and not replace:
-        raise CheckpointError(f"{path} exists already", "choose another name, or remove it first")
-    temporary = path.parent / f".{path.name}.writing-{os.getpid()}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(mode=0o700)
-        record = _write_files(temporary, gpt, tokenizer, record, precision)
-        _publish(temporary, path)
-    except OSError as error:
+        folders.private(path.parent)
+        safe_writing.recover(path)
+        if path.exists():
+            _check_replaceable(path, replace)
+        with safe_writing.new_directory(path, replace=replace) as folder:
+            return _write_files(folder, gpt, tokenizer, record, precision)
+    except (OSError, safetensors.SafetensorError, TokenizerError) as error:
         raise CheckpointError(
             f"{path} cannot be written ({error})", "free some space, or choose another place"
         ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return record
+
+
+def _check_replaceable(path: Path, replace: bool) -> None:
+    if not replace:
+        raise CheckpointError(f"{path} exists already", "choose another name, remove it, or add --force")
+    names = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
+    if others := sorted(names - MODEL_FILES):
+        raise CheckpointError(f"{path} is more than a model: it has {others[0]}", "move that away, or the whole of it")
+    if names and not names & {WEIGHTS, RECORD}:
+        raise CheckpointError(f"{path} is no model", "choose another name, or remove it first")
 
 
 def _write_files(folder: Path, gpt: GPT, tokenizer: Tokenizer, record: Record, precision: str) -> Record:
     config = gpt.config
     hf_config = huggingface.to_hf_config(config, tokenizer.eot_id, HF_DTYPES[precision])
-    state = {name: tensor.detach().to("cpu", DTYPES[precision]) for name, tensor in gpt.state_dict().items()}
-    weights = huggingface.to_hf_weights(config, state)
+    weights = huggingface.to_hf_weights(config, dict(_as_stored(gpt, precision)))
     safetensors.torch.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    write_json(folder / CONFIG, hf_config)
+    _write_json(folder / CONFIG, hf_config)
     generation = {"bos_token_id": tokenizer.eot_id, "eos_token_id": tokenizer.eot_id, "do_sample": True}
-    write_json(folder / "generation_config.json", {**generation, "temperature": 0.8})
+    _write_json(folder / GENERATION, {**generation, "temperature": 0.8})
     tokenizer.save(folder, model_max_length=config.block_size)
     files = {file.name: catalog.hash_file(file) for file in sorted(folder.iterdir())}
-    for file in folder.iterdir():
-        _fsync(file)
     record = msgspec.structs.replace(
         record,
         created=record.created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -204,58 +222,53 @@ def _write_files(folder: Path, gpt: GPT, tokenizer: Tokenizer, record: Record, p
         architecture={key: to_dict(config)[key] for key in SHAPE_BEYOND_HF},
         files=files,
     )
-    write_json(folder / RECORD, record)
-    _fsync(folder / RECORD)
-    _fsync(folder)
+    _write_json(folder / RECORD, record)
     return record
 
 
-def _publish(temporary: Path, path: Path) -> None:
-    """Move a finished directory to its name; what was there is set aside first and removed last."""
-    old = path.parent / f".{path.name}.old-{os.getpid()}"
-    if path.exists():
-        path.rename(old)
-    try:
-        temporary.rename(path)
-    except OSError:
-        if old.exists():
-            old.rename(path)
-        raise
-    _fsync(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+def _write_json(path: Path, value: Any) -> None:
+    path.write_bytes(_readable_json(value))
+
+
+def _as_stored(gpt: GPT, precision: str) -> Iterator[tuple[str, Tensor]]:
+    """The weights by name in the precision they are stored in, on the CPU."""
+    for name, tensor in gpt.state_dict().items():
+        stored = tensor.detach().to("cpu", DTYPES[precision])
+        if stored.isinf().any() and not tensor.isinf().any():
+            largest = torch.finfo(stored.dtype).max
+            raise CheckpointError(
+                f"{name} has a weight of {tensor.abs().max():g}, and {precision} holds {largest:g} at most",
+                "store it as bf16 or fp32",
+            )
+        yield name, stored
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Replace a checkpoint's `minigpt.json` in one step."""
-    temporary = path / f".{RECORD}.writing-{os.getpid()}"
-    write_json(temporary, record)
-    _fsync(temporary)
-    temporary.replace(path / RECORD)
-    _fsync(path)
+    """Replace a checkpoint's `minigpt.json` in one step.
 
-
-def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-
-
-def _fsync(path: Path) -> None:
-    if os.name != "posix" and path.is_dir():  # only POSIX opens directories
-        return
-    descriptor = os.open(path, os.O_RDONLY)
+    Raises:
+        CheckpointError: It cannot be written.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        safe_writing.write_file(path / RECORD, _readable_json(record))
+    except OSError as error:
+        raise CheckpointError(f"{path / RECORD} cannot be written ({error})", "free some space") from None
 
 
-def export_model(name: str, path: Path, precision: str = "") -> Record:
+def _readable_json(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def export_model(name: str, path: Path, precision: str = "", *, replace: bool = False) -> Record:
     """Copy a model as a Hugging Face directory in another precision: how a run becomes a model to ship.
+
+    What it says of its text no longer tells in which folders of this machine the files are.
 
     Args:
         name: The model, as `load_model` takes it.
         path: The directory to make.
         precision: fp32, fp16 or bf16; empty keeps the stored one.
+        replace: As `save_checkpoint` takes it.
 
     Raises:
         ModelNotFoundError, CheckpointError: As `load_model` and `save_checkpoint`.
@@ -264,4 +277,7 @@ def export_model(name: str, path: Path, precision: str = "") -> Record:
     config, weights, record = read_checkpoint(source)
     stored = catalog.read_weights_header(source / WEIGHTS)[1]
     wanted = precision or (stored if stored in DTYPES else "fp32")
-    return save_checkpoint(path, build(config, weights, source), Tokenizer.open(source), record, precision=wanted)
+    record = msgspec.structs.replace(record, data=without_folders(record.data))
+    return save_checkpoint(
+        path, build(config, weights, source), Tokenizer.open(source), record, precision=wanted, replace=replace
+    )

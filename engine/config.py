@@ -11,10 +11,17 @@ Family = Literal["gpt2", "nanochat", "qwen3"]
 Positions = Literal["auto", "learned", "sinusoidal", "rotary"]
 Activation = Literal["auto", "gelu", "relu", "relu2", "silu"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+TrainingPrecision = Literal["auto", "fp32", "bf16"]  # gradients in fp16 vanish unless the loss is scaled
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 ENDLESS = -1
 """`max_new_tokens` for a text without an end."""
+
+MAX_STEPS = 100_000_000
+"""Optimizer steps in one run."""
+
+SMALLEST_BPE = 257
+"""A byte-level vocabulary has the 256 bytes and `<|endoftext|>` at least."""
 
 POSITIONS: dict[str, tuple[str, ...]] = {
     "gpt2": ("learned", "sinusoidal"),
@@ -141,15 +148,17 @@ class TrainConfig(Architecture, frozen=True, kw_only=True):
     tokenizer: Annotated[
         Literal["char", "byte", "bpe"], Setting("one id per character, per byte, or byte-pair encoding of the text")
     ] = "char"
-    vocab_size: Annotated[int, Setting("size of a bpe vocabulary; the others follow from the text", 258, 1_000_000)] = (
-        1024
-    )
+    vocab_size: Annotated[
+        int, Setting("size of a bpe vocabulary; the others follow from the text", SMALLEST_BPE, 1_000_000)
+    ] = 1024
     logit_soft_cap: Annotated[float, Setting("bound on the logits (nanochat alone); 0 for none", 0.0, 1000.0)] = 0.0
     normalize: Annotated[
         tuple[Literal["nfc", "newlines", "lowercase"], ...], Setting("what is made uniform in the text first")
     ] = ()
-    steps: Annotated[int, Setting("optimizer steps", 1, 100_000_000)] = 1000
-    epochs: Annotated[float | None, Setting("length in passes over the text, instead of steps", above=0.0)] = None
+    steps: Annotated[int, Setting("optimizer steps", 1, MAX_STEPS)] = 1000
+    epochs: Annotated[
+        float | None, Setting("length in passes over the text, instead of steps", above=0.0, high=1_000_000)
+    ] = None
     batch_size: Annotated[int, Setting("sequences in one forward pass", 1, 65536)] = 16
     accumulation: Annotated[int, Setting("forward passes in one optimizer step", 1, 65536)] = 1
     optimizer: Annotated[Literal["muon", "adamw"], Setting("Muon for the blocks' matrices, or AdamW alone")] = "muon"
@@ -161,16 +170,24 @@ class TrainConfig(Architecture, frozen=True, kw_only=True):
     ] = "linear"
     constant_until: Annotated[float, Setting("where the linear decay begins, as a share of all steps", 0.0, 1.0)] = 0.4
     warmup_steps: Annotated[int, Setting("steps over which the learning rate rises from zero", 0, 10_000_000)] = 20
-    weight_decay: Annotated[float, Setting("decay of matrices; vectors and embeddings never decay", 0.0, 10.0)] = 0.0
+    weight_decay: Annotated[
+        float, Setting("decay of matrices and an untied head; vectors, embeddings and positions never decay", 0.0, 10.0)
+    ] = 0.0
     beta1: Annotated[float, Setting("AdamW's first-moment decay", 0.0, 0.9999)] = 0.9
     beta2: Annotated[float, Setting("AdamW's second-moment decay", 0.0, 0.99999)] = 0.95
     muon_momentum: Annotated[float, Setting("Muon's momentum", 0.0, 0.9999)] = 0.95
     grad_clip: Annotated[float, Setting("largest gradient norm; 0 for no clipping", 0.0, 1e6)] = 1.0
-    precision: Annotated[Precision, Setting("arithmetic of the forward pass; auto takes bf16 where it gains")] = "auto"
-    eval_interval: Annotated[int, Setting("steps between evaluations; 0 for one at the end", 0, 100_000_000)] = 250
-    eval_tokens: Annotated[int, Setting("validation tokens used while training; the end uses all", 1, 2**62)] = 65_536
-    save_interval: Annotated[int, Setting("steps between checkpoints; 0 to save with each evaluation", 0, 10**8)] = 0
-    sample_interval: Annotated[int, Setting("steps between samples; 0 for one with each evaluation", 0, 10**8)] = 0
+    precision: Annotated[
+        TrainingPrecision, Setting("arithmetic of the forward pass; auto takes bf16 where it gains")
+    ] = "auto"
+    eval_interval: Annotated[int, Setting("steps between evaluations; 0 for one at the end", 0, MAX_STEPS)] = 250
+    eval_tokens: Annotated[
+        int, Setting("validation tokens used while training, spread over the split; the end uses all", 1, 2**62)
+    ] = 65_536
+    save_interval: Annotated[
+        int, Setting("steps between checkpoints, beside each new best; 0 for one with each evaluation", 0, MAX_STEPS)
+    ] = 0
+    sample_interval: Annotated[int, Setting("steps between samples; 0 for one with each evaluation", 0, MAX_STEPS)] = 0
     sample_prompt: Annotated[str, Setting("what the samples begin with")] = ""
     sample_tokens: Annotated[int, Setting("length of a sample in tokens", 1, 100_000)] = 200
     seed: Annotated[int, Setting("of the weights, the batches and the dropout", 0, 2**63 - 1)] = 1337

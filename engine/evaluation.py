@@ -1,9 +1,11 @@
-"""How well a model predicts a text: loss, perplexity and bits per byte over all of it, the same every time."""
+"""How well a model predicts a text: loss, perplexity and bits per byte, the same every time. Knows nothing of where
+the text came from.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,9 @@ from engine.text.tokenizers import Tokenizer
 TOKENS_AT_ONCE = 8192
 """Tokens in one forward pass of an evaluation."""
 
+LOGITS_AT_ONCE = 8_388_608
+"""Logits in memory at once, 32 MiB of them: a large vocabulary takes a pass's tokens in several turns."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -31,7 +36,7 @@ class Evaluation:
         perplexity: exp(loss).
         bits_per_byte: The loss in bits, over the bytes of the predicted tokens; comparable between tokenizers.
         tokens: Tokens predicted.
-        windows: Windows they were cut into.
+        windows: Windows they were read in.
     """
 
     loss: float
@@ -62,52 +67,71 @@ def evaluate(
     tokenizer: Tokenizer,
     tokens: Tokens,
     *,
-    autocast: torch.dtype | None = None,
+    limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Evaluate a model on a whole token array in non-overlapping windows of `block_size`.
+    """Evaluate a model on a token array in non-overlapping windows of `block_size`.
 
     Every token but the first is predicted exactly once, from the tokens before it in its window. Dropout is off.
+    With a limit that the tokens exceed, only every k-th window is read, k = ceil(targets / limit): the same windows
+    each time, spread evenly, as the beginning of a text is often not like the rest of it.
 
     Args:
         gpt: The model; its training mode is restored afterwards.
         tokenizer: Counts the bytes.
         tokens: (N,) ids, N at least 2.
-        autocast: Arithmetic of the forward pass on the CPU or GPU, or None for the weights' own.
-        progress: Called with (tokens done, tokens in all).
+        limit: Tokens to predict, at least 1, to the nearest window; None for all.
+        progress: Called with (tokens done, tokens to predict).
 
     Raises:
         DataError: Fewer than two tokens.
     """
     if len(tokens) < 2:
         raise DataError("the text is too short to evaluate", "it needs at least two tokens")
-    cut = windows(tokens, gpt.config.block_size)
     device = next(gpt.parameters()).device
-    at_once = max(1, TOKENS_AT_ONCE // gpt.config.block_size)
-    pieces = [(cut.x[row : row + at_once], cut.y[row : row + at_once]) for row in range(0, len(cut.x), at_once)]
-    if len(cut.last_x):
-        pieces.append((cut.last_x[None], cut.last_y[None]))
+    pieces = _pieces(tokens, gpt.config.block_size, limit)
+    targets = np.concatenate([y.ravel() for _, y in pieces])
     total, done = 0.0, 0
     training = gpt.training
     gpt.eval()
     try:
         for x, y in pieces:
-            with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-                loss = gpt.loss(_ids(x, device), _ids(y, device), reduction="sum")
-            total += loss.item()
+            stream = gpt.stream(_ids(x, device)).flatten(0, 1)  # (B x T, C)
+            wanted = _ids(y.ravel(), device)  # (B x T)
+            for rows, logits in _logits(gpt, stream):
+                total += F.cross_entropy(logits, wanted[rows], reduction="sum").item()
             done += y.size
             if progress is not None:
-                progress(done, cut.targets)
+                progress(done, targets.size)
     finally:
         gpt.train(training)
-    loss_per_token, bits = total / cut.targets, _bits_per_byte(total, tokenizer, tokens[1:])
     return Evaluation(
-        loss=loss_per_token,
-        perplexity=_perplexity(loss_per_token),
-        bits_per_byte=bits,
-        tokens=cut.targets,
-        windows=len(cut.x) + (len(cut.last_x) > 0),
+        loss=total / targets.size,
+        perplexity=_perplexity(total / targets.size),
+        bits_per_byte=_bits_per_byte(total, tokenizer, targets),
+        tokens=targets.size,
+        windows=sum(len(x) for x, _ in pieces),
     )
+
+
+def _pieces(tokens: Tokens, block_size: int, limit: int | None) -> list[tuple[Tokens, Tokens]]:
+    """The windows to read as pairs of inputs and targets, each (B, T), in passes of about TOKENS_AT_ONCE."""
+    cut = windows(tokens, block_size)
+    every = 1 if limit is None else math.ceil(cut.targets / limit)
+    x, y = cut.x[::every], cut.y[::every]
+    at_once = max(1, TOKENS_AT_ONCE // block_size)
+    pieces = [(x[row : row + at_once], y[row : row + at_once]) for row in range(0, len(x), at_once)]
+    if len(cut.last_x) and len(cut.x) % every == 0:
+        pieces.append((cut.last_x[None], cut.last_y[None]))
+    return pieces
+
+
+def _logits(gpt: GPT, stream: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The logits of a stream (N, C) in turns of at most LOGITS_AT_ONCE, each (rows, V) in float32, and which rows."""
+    rows = max(1, LOGITS_AT_ONCE // gpt.config.vocab_size)
+    for first in range(0, len(stream), rows):
+        taken = slice(first, first + rows)
+        yield taken, gpt.logits(stream[taken]).float()
 
 
 @torch.no_grad()
@@ -132,13 +156,15 @@ def score(model: LoadedModel, text: str) -> TextScore:
     start = 0
     while len(found) < len(tokens) - 1:
         end = min(start + model.config.block_size, len(tokens) - 1)
-        logits = model.gpt(_ids(tokens[None, start:end], model.device))[0].float()  # (T, V)
-        fresh = logits[len(found) - start :]  # the places that no earlier window has scored
-        targets = _ids(tokens[len(found) + 1 : end + 1], model.device)
-        logprobs = F.log_softmax(fresh, dim=-1).gather(1, targets[:, None])[:, 0]
-        ranks = (fresh > fresh.gather(1, targets[:, None])).sum(dim=-1) + 1
-        for token, logprob, rank in zip(targets.tolist(), logprobs.tolist(), ranks.tolist(), strict=True):
-            found.append(ScoredToken(model.tokenizer.piece(token), min(logprob, 0.0), rank))
+        stream = model.gpt.stream(_ids(tokens[None, start:end], model.device))[0]  # (T, C)
+        fresh = stream[len(found) - start :]  # the places that no earlier window has scored
+        wanted = _ids(tokens[len(found) + 1 : end + 1], model.device)
+        for rows, logits in _logits(model.gpt, fresh):
+            targets = wanted[rows]
+            logprobs = F.log_softmax(logits, dim=-1).gather(1, targets[:, None])[:, 0]
+            ranks = (logits > logits.gather(1, targets[:, None])).sum(dim=-1) + 1
+            for token, logprob, rank in zip(targets.tolist(), logprobs.tolist(), ranks.tolist(), strict=True):
+                found.append(ScoredToken(model.tokenizer.piece(token), min(logprob, 0.0), rank))
         start = end - model.config.block_size // 2
     total = -sum(token.logprob for token in found)
     return TextScore(

@@ -17,7 +17,7 @@ PRESETS: dict[str, TrainConfig] = {
     "nano": TrainConfig(block_size=128, batch_size=16, steps=750, eval_interval=250),
     # the recipe of the bundled model: about half an hour on two cores
     "small": TrainConfig(block_size=256, batch_size=16, steps=2500, dropout=0.1, eval_interval=250),
-    # nanoGPT's train_shakespeare_char.py: made for a GPU
+    # nanoGPT's train_shakespeare_char.py, but for its embeddings, which do not decay here: made for a GPU
     "classic": TrainConfig(
         family="gpt2",
         n_layer=6,

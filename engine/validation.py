@@ -37,7 +37,7 @@ class Setting(msgspec.Struct, frozen=True):
         """Whether `value` lies in the range."""
         if value in self.also:
             return True
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):  # a whole number may be too long for a float
             return False
         return (
             (self.low is None or value >= self.low)
@@ -50,15 +50,23 @@ class Setting(msgspec.Struct, frozen=True):
         """The range in words, such as `from 0 to 2`; empty when there is none."""
         parts = []
         if self.low is not None and self.high is not None:
-            parts.append(f"from {self.low:g} to {self.high:g}")
+            parts.append(f"from {number_text(self.low)} to {number_text(self.high)}")
         elif self.above is not None:
-            parts.append(f"more than {self.above:g}" + (f", at most {self.high:g}" if self.high is not None else ""))
+            most = "" if self.high is None else f", at most {number_text(self.high)}"
+            parts.append(f"more than {number_text(self.above)}{most}")
         elif self.low is not None:
-            parts.append(f"at least {self.low:g}")
+            parts.append(f"at least {number_text(self.low)}")
         elif self.high is not None:
-            parts.append(f"at most {self.high:g}")
-        parts += [f"{value:g}" for value in self.also]
+            parts.append(f"at most {number_text(self.high)}")
+        parts += [number_text(value) for value in self.also]
         return " or ".join(parts)
+
+
+def number_text(value: float) -> str:
+    """A number for a reader: whole ones in full, such as `100,000,000`, unless they are absurdly long."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if value.bit_length() < 128 else f"a number of {value.bit_length():,} bits"
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -107,12 +115,42 @@ def fields(cls: type[Settings]) -> dict[str, Field]:
 
 def check_value(field: Field, value: Any) -> None:
     """Raise InvalidSettingError unless `value` is of the field's kind and in its range."""
-    if field.choices and value not in field.choices:
-        raise InvalidSettingError(f"{field.name} is {value!r}", f"choose one of {', '.join(field.choices)}")
+    if not _is_of_kind(value, field.type):
+        raise InvalidSettingError(f"{field.name} is {value!r}", _kind_hint(field.type))
     if field.setting is None or isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     if not field.setting.allows(value):
-        raise InvalidSettingError(f"{field.name} is {value:g}", f"it must be {field.setting.range_text}")
+        raise InvalidSettingError(f"{field.name} is {number_text(value)}", f"it must be {field.setting.range_text}")
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "none"}
+
+
+def _is_of_kind(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated kind; a whole number is a number too, and true is neither."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in parts
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(_is_of_kind(value, part) for part in parts)
+    if get_origin(kind) is tuple:  # of any length: tuple[kind, ...]
+        return isinstance(value, tuple) and all(_is_of_kind(item, parts[0]) for item in value)
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _kind_hint(kind: Any) -> str:
+    """What a value of a kind looks like, in words."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return f"choose one of {', '.join(map(str, parts))}"
+    if get_origin(kind) in (Union, types.UnionType):
+        return f"it must be {' or '.join(_KINDS[part] for part in parts)}"
+    if get_origin(kind) is tuple:
+        each = f", each one of {', '.join(map(str, get_args(parts[0])))}" if get_args(parts[0]) else " of texts"
+        return f"it must be a list{each}"
+    return f"it must be {_KINDS[kind]}"
 
 
 def make(cls: type[S], values: Mapping[str, Any]) -> S:
@@ -181,8 +219,7 @@ def parse_text(field: Field, text: str) -> Any:
         else:
             value = text
     except (ValueError, KeyError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise InvalidSettingError(f"{field.name} is {text!r}", f"it must be {wanted}") from None
+        raise InvalidSettingError(f"{field.name} is {text!r}", f"it must be {_KINDS[kind]}") from None
     check_value(field, value)
     return value
 

@@ -1,10 +1,12 @@
-"""The app: starts the engine beside the first screen, mends it when it dies, and keeps theme, help, palette and session.
-It imports no torch: text comes from the engine's process.
+"""The app: starts the engine beside the first screen, mends it when it dies, and keeps theme, help, palette and
+session. It imports no torch: text comes from the engine's process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 import time
 from typing import ClassVar
 
@@ -92,6 +94,12 @@ class MiniGPTApp(App[None]):
                 self.play.tell, "A fresh start", f"{self._session_problem} Nothing else is lost.", hints(["help"])
             )
 
+    def on_ready(self) -> None:
+        """Spare the collector what lives as long as the app: looking through it would hold the loop for 50 ms."""
+        gc.collect()
+        gc.freeze()
+        sys.setswitchinterval(0.001)  # seconds that the threads which read keys and write the screen wait for the loop
+
     async def _start_engine(self) -> None:
         """Start the process and load the model; what goes wrong is said on the screen."""
         try:
@@ -110,6 +118,7 @@ class MiniGPTApp(App[None]):
             self.play.cannot_load(model, error)
             return
         self.play.wanted_model, self.play.model = model, loaded.model
+        self.play.engine_came_back()
 
     def _engine_moved(self, state: str, detail: str) -> None:
         if self._leaving or not self.play.is_running:
@@ -132,7 +141,7 @@ class MiniGPTApp(App[None]):
         """Show the models to choose from."""
         from minigpt_tui.palette import ModelProvider
 
-        if not CommandPalette.is_open(self):
+        if self.screen is self.play:
             self.push_screen(CommandPalette(providers=[ModelProvider], placeholder="Choose a model"))
 
     # What outlives the app.

@@ -1,5 +1,5 @@
-"""The text that the engine writes now: asks for it, takes in its events at most 30 times a second, turns its settings and
-stops it. Plain asyncio: it knows nothing of the screen, which hears of each change through three callbacks.
+"""The text that the engine writes now: asks for it, takes in its events at most 30 times a second, turns its
+settings and stops it. Plain asyncio: it knows nothing of the screen, which hears of each change by callbacks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from minigpt_tui.writing import Writing
 
 FRAME = 1 / 30
 """Seconds between two looks at what the engine wrote."""
+
+FAST_FRAME, FAST_TOKENS = 1 / 20, 20
+"""Where more tokens than this come in a frame, nobody can read along: fewer frames leave more time for the keys."""
 
 
 class LiveWriting:
@@ -51,6 +54,7 @@ class LiveWriting:
         self._stream: GenerationStream | None = None
         self._pending: list[Tokens | ParamsChanged | Done] = []
         self._asked_at = self._last_frame = 0.0
+        self._frame_seconds = FRAME
         self._frame_due: asyncio.TimerHandle | None = None
         # What the engine shall go on with, also where it has not begun yet.
         self._params = SamplingParams()
@@ -165,7 +169,7 @@ class LiveWriting:
 
     def _ask_for_frame(self) -> None:
         if self._frame_due is None:
-            wait = max(0.0, self._last_frame + FRAME - time.monotonic())
+            wait = max(0.0, self._last_frame + self._frame_seconds - time.monotonic())
             self._frame_due = asyncio.get_running_loop().call_later(wait, self._frame)
 
     def _frame(self) -> None:
@@ -178,7 +182,9 @@ class LiveWriting:
             return
         if self.first_ms is None:
             self.first_ms = (self._last_frame - self._asked_at) * 1000
+        count = len(self._writing.trace)
         self._on_change(self._writing.apply(events))
+        self._frame_seconds = FAST_FRAME if len(self._writing.trace) - count > FAST_TOKENS else FRAME
         if isinstance(events[-1], Done):
             self._end(None)
 

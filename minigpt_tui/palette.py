@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from functools import partial
+from typing import Any
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
@@ -56,7 +58,7 @@ class ModelProvider(Provider):
             if (score := matcher.match(name)) > 0:
                 yield Hit(score, matcher.highlight(name), self._choose(info), help=model_facts(info))
 
-    def _choose(self, info: CheckpointInfo) -> partial[object]:
+    def _choose(self, info: CheckpointInfo) -> partial[Coroutine[Any, Any, bool]]:
         return partial(self.app.run_action, f"app.use_model({info.name!r})")
 
 

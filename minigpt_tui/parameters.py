@@ -21,6 +21,12 @@ _TEMPERATURE = tuple(step / 20 for step in range(201))
 _REPETITION = tuple(step / 20 for step in range(2, 201))
 _LENGTHS = (50, 100, 200, 300, 500, 1000, 2000, 5000, 10_000)
 
+_WORDS: dict[str, dict[str, int | None]] = {
+    "top_k": {"off": 0},
+    "max_new_tokens": {"endless": ENDLESS},
+    "seed": {"random": None, "": None},
+}  # what can be typed in place of a number
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -96,8 +102,7 @@ class Parameter:
             InvalidSettingError: It cannot be read, or is out of range; the message says the range.
         """
         text = text.strip()
-        words = {"top_k": {"off": 0}, "max_new_tokens": {"endless": ENDLESS}, "seed": {"random": None, "": None}}
-        known = words.get(self.field, {})
+        known = _WORDS.get(self.field, {})
         if text.lower() in known:
             return self.replaced(params, known[text.lower()])
         if self.field == "stop":
@@ -172,7 +177,7 @@ _ESCAPED = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "|": "\\|"}
 
 
 def parse_stop(text: str) -> tuple[str, ...]:
-    r"""Stop strings from a line: parted by `|`, with \n, \t, \\ and \| for these signs, and \s for a space at an end."""
+    r"""Stop strings from a line: parted by `|`, with \n, \t, \\ and \| for these signs, \s for a space at an end."""
     strings = []
     for part in re.split(r"((?:[^\\|]|\\.|\\$)*)(?:\||$)", text)[1::2]:
         string = re.sub(r"\\(.)", lambda match: _UNESCAPED.get(match[1], match[0]), part.strip(" "))

@@ -1,4 +1,4 @@
-"""The state of the engine and of the text in words, for the status line and the borders. Plain functions of plain data."""
+"""The state of the engine and of the text in words, for the status line and the borders: plain functions."""
 
 from __future__ import annotations
 

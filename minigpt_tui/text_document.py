@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
+from rich._unicode_data import load as load_cell_table
 from rich.cells import get_character_cell_size
-from rich.cells import load_cell_table as _load_cell_table
 
 from minigpt_tui.visible import UNSAFE, visible
 
@@ -224,7 +224,7 @@ def cells(text: str) -> int:
 
 @functools.cache
 def _widened_by_selector() -> frozenset[str]:
-    return _load_cell_table("auto").narrow_to_wide
+    return load_cell_table("auto").narrow_to_wide
 
 
 def _tab_cells(column: int, width: int) -> int:

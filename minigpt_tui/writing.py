@@ -1,5 +1,5 @@
-"""One text as the engine writes it: its document, its tokens and its figures, brought up to date by the engine's events.
-Plain data: it knows nothing of the screen, nor of how the events arrive.
+"""One text as the engine writes it: its document, its tokens and its figures, brought up to date by the engine's
+events. Plain data: it knows nothing of the screen, nor of how the events arrive.
 """
 
 from __future__ import annotations

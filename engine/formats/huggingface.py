@@ -81,7 +81,7 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
         CheckpointError: The family is not one of ours, or the model uses something that ours does not have.
     """
     family = values.get("model_type")
-    if family not in ARCHITECTURES:
+    if not isinstance(family, str) or family not in ARCHITECTURES:
         raise CheckpointError(f"model_type is {family!r}", f"known are {', '.join(ARCHITECTURES)}")
     try:
         return _gpt2_config(values) if family == "gpt2" else _rotary_config(family, values)
@@ -91,8 +91,10 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
         ) from None
     except InvalidSettingError as error:
         raise CheckpointError(f"config.json cannot be used: {error.message}", error.hint) from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"config.json cannot be used: {error}", "a value is of the wrong kind") from None
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointError(
+            f"config.json cannot be used: {error}", "a value is of the wrong kind or out of all bounds"
+        ) from None
 
 
 def _gpt2_config(values: Mapping[str, Any]) -> ModelConfig:
@@ -141,7 +143,7 @@ def _rotary_config(family: str, values: Mapping[str, Any]) -> ModelConfig:
         "n_head": heads,
         "n_kv_head": values.get("num_key_value_heads") or heads,
         "n_embd": values["hidden_size"],
-        "head_dim": values.get("head_dim") or values["hidden_size"] // heads,
+        "head_dim": values.get("head_dim") or 0,
         "n_inner": values["intermediate_size"],
         "tie_head": values.get("tie_word_embeddings", False),
         "logit_soft_cap": float(values.get("final_logit_softcapping") or 0.0) if family == "nanochat" else 0.0,
@@ -228,7 +230,7 @@ def from_hf_weights(config: ModelConfig, theirs: Mapping[str, Tensor]) -> dict[s
     """Hugging Face's weights under our names.
 
     Raises:
-        CheckpointError: A weight is missing, or its shape is not the one that the configuration asks for.
+        CheckpointError: A weight is missing, or has not the axes to be taken apart.
     """
     if config.family == "gpt2" and not any(name.startswith("transformer.") for name in theirs):
         theirs = {f"transformer.{name}" if name != "lm_head.weight" else name: t for name, t in theirs.items()}
@@ -239,13 +241,13 @@ def from_hf_weights(config: ModelConfig, theirs: Mapping[str, Tensor]) -> dict[s
         ours[our_name] = _transposed(config, our_name, _take(theirs, their_name))
     if config.family == "gpt2":
         for layer in range(config.n_layer):
-            fused = _take(theirs, f"transformer.h.{layer}.attn.c_attn.weight").T  # (3C, C)
-            for part, tensor in zip(("query", "key", "value"), fused.chunk(3), strict=True):
-                ours[f"blocks.{layer}.attention.{part}.weight"] = tensor.contiguous()
+            stem = f"transformer.h.{layer}.attn.c_attn"
+            thirds = {"weight": _in_thirds(stem, _turned(stem, _take(theirs, f"{stem}.weight")))}  # of (3C, C)
             if config.bias:
-                bias = _take(theirs, f"transformer.h.{layer}.attn.c_attn.bias")
-                for part, tensor in zip(("query", "key", "value"), bias.chunk(3), strict=True):
-                    ours[f"blocks.{layer}.attention.{part}.bias"] = tensor.contiguous()
+                thirds["bias"] = _in_thirds(stem, _take(theirs, f"{stem}.bias"))  # of (3C,)
+            for kind, parts in thirds.items():
+                for part, tensor in zip(("query", "key", "value"), parts, strict=True):
+                    ours[f"blocks.{layer}.attention.{part}.{kind}"] = tensor.contiguous()
     if config.tie_head:
         ours["head.weight"] = ours["embedding.weight"]
     return ours
@@ -253,7 +255,19 @@ def from_hf_weights(config: ModelConfig, theirs: Mapping[str, Tensor]) -> dict[s
 
 def _transposed(config: ModelConfig, our_name: str, tensor: Tensor) -> Tensor:
     conv1d = config.family == "gpt2" and our_name.endswith(("out.weight", "up.weight", "down.weight"))
-    return tensor.T.contiguous() if conv1d else tensor
+    return _turned(our_name, tensor).contiguous() if conv1d else tensor
+
+
+def _turned(name: str, tensor: Tensor) -> Tensor:
+    if tensor.ndim != 2:
+        raise CheckpointError(f"{name} has {tensor.ndim} axes where a matrix belongs", "the weights file is damaged")
+    return tensor.T
+
+
+def _in_thirds(name: str, tensor: Tensor) -> tuple[Tensor, ...]:
+    if not tensor.ndim or tensor.shape[0] % 3:
+        raise CheckpointError(f"{name} cannot be taken apart into three", "the weights file is damaged")
+    return tensor.tensor_split(3)
 
 
 def _take(weights: Mapping[str, Tensor], name: str) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.checkpoints import LoadedModel
 from engine.config import ENDLESS, SamplingParams
-from engine.errors import DataError
+from engine.errors import CheckpointError, DataError
 from engine.inference.noise import Noise
 from engine.inference.sampling import draw, filter_logits
 from engine.inference.stream import Alternative, TextStream, Token
@@ -58,8 +58,8 @@ class Generation:
         self.tail = ""
         self._alternatives = min(alternatives, model.config.vocab_size)
         self._params: SamplingParams = params.replace(seed=self.seed)
-        self._noise = Noise(self.seed, model.config.vocab_size, model.decoder.device)
-        self._stream = TextStream(params.stop)
+        self._noise: Noise = Noise(self.seed, model.config.vocab_size, model.decoder.device)
+        self._stream = TextStream(params.stop, after=self._open_character())
         self._cache = model.decoder.new_cache()
         self._start = 0
         self._seen: Tensor | None = None
@@ -109,6 +109,11 @@ class Generation:
     def _next(self) -> Token:
         params, position = self._params, self.position
         logits = self._read()
+        if torch.isnan(logits).any():
+            raise CheckpointError(
+                f"{self.model.name or 'the model'} answers with what is no number",
+                "its training diverged; use another one",
+            )
         filtered = filter_logits(logits, params, self._seen_tokens())
         token = draw(filtered, params.temperature, self._noise.at(position))
         if token == self.model.tokenizer.eot_id:
@@ -141,6 +146,18 @@ class Generation:
             self._seen[self.tokens] = True
         self._seen[self.tokens[-1]] = True
         return self._seen.nonzero()[:, 0]
+
+    def _open_character(self) -> bytes:
+        """The bytes at the prompt's end that begin a character without ending it, as where a text is taken up again."""
+        end = b"".join(self.model.tokenizer.token_bytes(token) for token in self.prompt_tokens[-4:])
+        for length in range(1, min(3, len(end)) + 1):
+            lead = end[-length]
+            if lead >= 0xC0:
+                needed = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+                return end[-length:] if needed > length else b""
+            if lead < 0x80:
+                break
+        return b""
 
     def _top(self, logprobs: Tensor, filtered: Tensor) -> tuple[Alternative, ...]:
         values, ids = logprobs.topk(self._alternatives)

@@ -1,8 +1,8 @@
 """The noise of sampling as a pure function of (seed, position): the same wherever and however a text is drawn.
 
-Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011), computed in
-torch's 64-bit integers, so that every device and version gives the same bits. Key: the seed. Counter: position and
-index in the vocabulary. Knows nothing of models.
+Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011), computed on the
+CPU in torch's 64-bit integers, so that texts on all devices see the same numbers. Key: the seed. Counter: position
+and index in the vocabulary. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return c0, c1, c2, c3
 
 
-def gumbel(seed: int, first: int, count: int, vocab_size: int, device: torch.device | str = "cpu") -> Tensor:
+def gumbel(seed: int, first: int, count: int, vocab_size: int) -> Tensor:
     """Standard Gumbel noise for `count` positions from `first` on, (count, vocab_size) in float32.
 
     Args:
@@ -47,12 +47,11 @@ def gumbel(seed: int, first: int, count: int, vocab_size: int, device: torch.dev
         first: The first position, 0 or more, below 2**63 - count.
         count: How many positions.
         vocab_size: Numbers for each position, V.
-        device: Where to compute and leave it.
     """
     quads = -(-vocab_size // 4)
-    positions = torch.arange(first, first + count, device=device, dtype=torch.int64)[:, None]  # (count, 1)
-    column = torch.arange(quads, device=device, dtype=torch.int64)[None, :]  # (1, V / 4)
-    zero = torch.zeros(count, quads, device=device, dtype=torch.int64)
+    positions = torch.arange(first, first + count)[:, None]  # (count, 1)
+    column = torch.arange(quads)[None, :]  # (1, V / 4)
+    zero = torch.zeros(count, quads, dtype=torch.int64)
     counter = (zero + column, zero, zero + (positions & _MASK), zero + ((positions >> 32) & _MASK))
     words = torch.stack(philox(counter, (seed & _MASK, (seed >> 32) & _MASK)), dim=-1)  # (count, V / 4, 4)
     uniform = (words.view(count, -1)[:, :vocab_size].double() + 0.5) * 2.0**-32  # in (0, 1), never an end
@@ -63,6 +62,13 @@ class Noise:
     """The noise of one text, drawn a block of positions ahead."""
 
     def __init__(self, seed: int, vocab_size: int, device: torch.device | str = "cpu") -> None:
+        """Prepare.
+
+        Args:
+            seed: As in `gumbel`.
+            vocab_size: Numbers for each position, V.
+            device: Where they are wanted.
+        """
         self.seed, self.vocab_size, self.device = seed, vocab_size, device
         self._ahead = max(1, min(256, BLOCK_NUMBERS // vocab_size))
         self._first, self._rows = -1, torch.empty(0)
@@ -71,6 +77,6 @@ class Noise:
         """The noise of one position, (V,) in float32."""
         first = position - position % self._ahead
         if first != self._first:
-            rows = gumbel(self.seed, first, self._ahead, self.vocab_size, self.device)
+            rows = gumbel(self.seed, first, self._ahead, self.vocab_size).to(self.device)
             self._first, self._rows = first, rows
         return self._rows[position - first]

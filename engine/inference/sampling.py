@@ -29,7 +29,7 @@ def filter_logits(logits: Tensor, params: SamplingParams, seen: Tensor) -> Tenso
     if params.repetition_penalty != 1.0 and len(seen):
         logits = penalize(logits, seen, params.repetition_penalty)
     if params.temperature not in (0.0, 1.0):
-        logits = logits / params.temperature
+        logits = (logits - logits.max()) / params.temperature  # from the largest, so that it cannot overflow
     if 0 < params.top_k < logits.shape[-1]:
         kth = torch.topk(logits, params.top_k).values[-1]
         logits = logits.masked_fill(logits < kth, MINUS_INFINITY)

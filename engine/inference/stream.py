@@ -59,11 +59,19 @@ class TextStream:
     """Joins the bytes of tokens into whole characters, and ends the text before a stop string.
 
     Bytes that are no UTF-8 become U+FFFD. A stop string is found wherever it begins in the new text ("aab" in
-    "aaab"), also across tokens; what could be its beginning is held back until it is clear that it is not.
+    "aaab"), also across tokens; what could be its beginning is held back until it is clear that it is not. What stood
+    before the new text is no part of it: a stop string must begin in the new text.
     """
 
-    def __init__(self, stop: Sequence[str] = ()) -> None:
+    def __init__(self, stop: Sequence[str] = (), after: bytes = b"") -> None:
+        """Begin.
+
+        Args:
+            stop: The strings that end the text.
+            after: Bytes before the new text that begin a character which its first bytes will end.
+        """
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder.decode(after)
         self._held = ""
         self.stop = tuple(stop)
         self.stopped = False

@@ -35,9 +35,10 @@ class GPT(nn.Module):
             self.positions = _embedding(config.block_size, config.n_embd)
             self.positions.weight.requires_grad_(config.position_kind == "learned")
         else:
-            cos, sin = rotary_tables(config)  # (block_size, D) each
-            self.register_buffer("cos", cos, persistent=False)
-            self.register_buffer("sin", sin, persistent=False)
+            for name in ("cos", "sin"):
+                self.register_buffer(name, torch.empty(config.block_size, config.head_size), persistent=False)
+            if not self.cos.is_meta:
+                self.make_rotary_tables()
         self.embedding_norm = make_norm(config, config.n_embd) if config.family == "nanochat" else None
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
@@ -45,6 +46,15 @@ class GPT(nn.Module):
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         if config.tie_head:
             self.head.weight = self.embedding.weight
+
+    def make_rotary_tables(self) -> None:
+        """Compute the rotary tables where the family has them.
+
+        A model that is built without memory waits for this: a damaged file may ask for tables of any size, so its
+        weights are compared with what it asks for first.
+        """
+        if self.positions is None:
+            self.cos, self.sin = rotary_tables(self.config)  # (block_size, D) each
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """Logits of the next token at every place.
@@ -142,4 +152,4 @@ class GPT(nn.Module):
 
 def _embedding(rows: int, size: int) -> nn.Embedding:
     """An embedding not filled yet: filling one that has no memory would import torch._dynamo, a second's wait."""
-    return nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)
+    return nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)  # type: ignore[no-any-return, no-untyped-call]

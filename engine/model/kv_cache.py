@@ -14,6 +14,7 @@ class KVCache:
     Attributes:
         keys: (n_layer, B, G, capacity, D); of these the first `length` places of the fourth axis are filled.
         values: Like `keys`.
+        layers: For each layer and the first sequence: both, keys transposed, and values, as views.
         length: Tokens held, the same for all layers and sequences.
         capacity: Tokens that fit.
     """
@@ -28,9 +29,11 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.capacity = config.block_size if capacity is None else capacity
-        shape = (config.n_layer, batch_size, config.kv_heads, self.capacity, config.head_size)
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        shape = (config.n_layer, 2, batch_size, config.kv_heads, self.capacity, config.head_size)
+        both = torch.zeros(shape, device=device, dtype=dtype)
+        self.keys, self.values = both[:, 0], both[:, 1]
+        # of the first sequence, as one token wants them: (2, G, capacity, D), (G, D, capacity), (G, capacity, D)
+        self.layers = [(layer[:, 0], layer[0, 0].transpose(1, 2), layer[1, 0]) for layer in both]
         self.length = 0
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

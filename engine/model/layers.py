@@ -55,8 +55,8 @@ def rotary_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
     round than qwen3, which is a sine of the other sign.
     """
     D = config.head_size
-    places = torch.arange(config.block_size, dtype=torch.float32, device="cpu")  # also where weights have no memory yet
-    frequencies = 1.0 / config.rope_theta ** (torch.arange(0, D, 2, dtype=torch.float32, device="cpu") / D)  # (D/2,)
+    places = torch.arange(config.block_size, dtype=torch.float32)
+    frequencies = 1.0 / config.rope_theta ** (torch.arange(0, D, 2, dtype=torch.float32) / D)  # (D/2,)
     angles = places[:, None] * frequencies  # (block_size, D/2)
     cos, sin = angles.cos(), angles.sin()
     if config.family == "nanochat":

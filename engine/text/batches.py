@@ -58,9 +58,10 @@ class Batches:
             DataError: There are fewer than T + 1 tokens.
         """
         if len(tokens) < block_size + 1:
+            shorter = f", or make block_size smaller (at most {len(tokens) - 1})" if len(tokens) > 2 else ""
             raise DataError(
                 f"the training text has {len(tokens):,} tokens and one window needs {block_size + 1:,}",
-                f"use a longer text, or make block_size smaller (at most {max(len(tokens) - 1, 0)})",
+                f"use a longer text{shorter}",
             )
         self.tokens = tokens
         self.block_size = block_size

@@ -13,7 +13,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -36,6 +36,18 @@ Normalization = Literal["nfc", "newlines", "lowercase"]
 _CONTROL = bytes(sorted(set(range(32)) - set(b"\t\n\v\f\r\b\x1b"))) + b"\x7f"
 
 
+class SplitFiles(msgspec.Struct, frozen=True):
+    """The files that were given for one split.
+
+    Attributes:
+        sources: The files; from `open_corpus`, names and absolute paths, by which they can be found again.
+        sha256: Of what they hold: one file's own, or that of all files' hashes in order.
+    """
+
+    sources: tuple[str, ...]
+    sha256: str
+
+
 class Corpus(msgspec.Struct, frozen=True):
     """A text, split.
 
@@ -46,6 +58,8 @@ class Corpus(msgspec.Struct, frozen=True):
         test: Documents kept for the end; empty unless they were given.
         sha256: Of what the files hold, before it is made uniform: for one file, the hash of its bytes.
         sources: The files.
+        files: What was given for `train`, `val` and `test`; a `val` that was cut from the training text is not in it.
+        column: The column of the text that was named.
     """
 
     name: str
@@ -54,6 +68,8 @@ class Corpus(msgspec.Struct, frozen=True):
     test: tuple[str, ...]
     sha256: str
     sources: tuple[str, ...]
+    files: dict[str, SplitFiles] = {}
+    column: str | None = None
 
 
 class Documents(NamedTuple):
@@ -98,6 +114,7 @@ def read_corpus(
     splits: dict[str, tuple[str, ...]] = {"train": (), "val": (), "test": ()}
     sources: list[Path] = []
     digests: list[tuple[str, bytes]] = []
+    given_files: dict[str, SplitFiles] = {}
     for split, given in (("train", paths), ("val", val), ("test", test)):
         if given is None:
             continue
@@ -106,6 +123,8 @@ def read_corpus(
         splits[split] = documents.texts
         digests += [(split, digest) for digest in documents.digests]
         sources += files
+        sha256 = join_digests([("train", digest) for digest in documents.digests])  # the same for any split
+        given_files[split] = SplitFiles(tuple(map(str, files)), sha256)
     if val is None:
         splits["train"], splits["val"] = split_documents(splits["train"])
     return Corpus(
@@ -115,6 +134,8 @@ def read_corpus(
         test=splits["test"],
         sha256=join_digests(digests),
         sources=tuple(map(str, sources)),
+        files=given_files,
+        column=column,
     )
 
 
@@ -126,12 +147,16 @@ def list_files(paths: Paths) -> list[Path]:
     """
     files: list[Path] = []
     for path in map(Path, [paths] if isinstance(paths, (str, os.PathLike)) else paths):
-        if path.is_dir():
+        try:
+            is_folder, exists = path.is_dir(), path.exists()
+        except OSError as error:  # a name longer than the file system's, a folder that may not be looked into
+            raise DataError(f"{path} cannot be read", error.strerror or str(error)) from None
+        if is_folder:
             inside = _walk(path)
             if not inside:
                 raise DataError(f"{path} has no text in it", f"it should hold {', '.join(FOLDER_SUFFIXES)} files")
             files += inside
-        elif path.exists():
+        elif exists:
             files.append(path)
         else:
             raise DataError(f"{path} is not there", "check the name; `data list` shows texts that have one")
@@ -256,21 +281,45 @@ def _csv_documents(file: Path, text: str, column: str | None) -> list[str]:
     limit = csv.field_size_limit(2**31 - 1)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        rows = [row for row in reader if row]
+        rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise DataError(f"{file} is not a CSV file at line {reader.line_num}", str(error)) from None
     finally:
         csv.field_size_limit(limit)
     if len(rows) < 2:
         raise DataError(f"{file} has no rows", "its first line should name the columns, and texts should follow")
-    names = [name.strip() for name in rows[0]]
-    columns = {name: [row[place] for row in rows[1:] if place < len(row)] for place, name in enumerate(names)}
-    return _choose_column(file, columns, column)
+    names = [name.strip() or f"column {place}" for place, name in enumerate(rows.pop(0)[1], 1)]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{file} has several columns named {name!r}", "give them different names in its first line")
+    for line, row in rows:
+        if any(cell.strip() for cell in row[len(names) :]):
+            raise DataError(
+                f"{file} has {len(row)} cells at line {line} and {len(names)} columns",
+                f"put quotes around texts with {delimiter!r} in them, or call it .txt to read it as it stands",
+            )
+    columns = {name: [row[place] for _, row in rows if place < len(row)] for place, name in enumerate(names)}
+    chosen = _choose_column(file, columns, column)
+    known = column is not None or chosen.lower() in TEXT_COLUMNS
+    if not known and (_is_sentence(chosen) or any(map(_is_number, names))):
+        raise DataError(
+            f"the first line of {file} looks like text, where the names of columns belong",
+            "put a line of names before it, or name the column of the text with --column",
+        )
+    return columns[chosen]
+
+
+def _is_sentence(header: str) -> bool:
+    return len(header.split()) > 4 or len(header) > 40 or header.endswith(tuple(".,;:!?…।。！？\"'"))
+
+
+def _is_number(header: str) -> bool:
+    return header.replace(".", "", 1).removeprefix("-").isdecimal()
 
 
 def _jsonl_documents(file: Path, text: str, column: str | None) -> list[str]:
-    columns: dict[str, list[str]] = {}
-    bare: list[str] = []
+    rows: list[tuple[int, dict[str, Any]]] = []
+    texts: list[tuple[int, str]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -278,29 +327,54 @@ def _jsonl_documents(file: Path, text: str, column: str | None) -> list[str]:
             value = json.loads(line)
         except ValueError as error:
             raise DataError(f"{file} is not JSON at line {number}", str(error)) from None
+        except RecursionError:
+            raise DataError(f"{file} is nested too deeply at line {number}", "a line should be one object") from None
         if isinstance(value, str):
-            bare.append(value)
+            texts.append((number, value))
         elif isinstance(value, dict):
-            for key, item in value.items():
-                if isinstance(item, str):
-                    columns.setdefault(key, []).append(item)
+            rows.append((number, value))
         else:
             raise DataError(f"{file} has no text at line {number}", "a line should be a JSON object or a string")
-    if bare and not columns:
-        return bare
+    if rows and texts:
+        where = f"an object at line {rows[0][0]} and a string at line {texts[0][0]}"
+        raise DataError(f"{file} has {where}", "all lines should be of one kind")
+    if rows:
+        texts = _keyed_texts(file, rows, column)
+    for number, found in texts:
+        try:
+            found.encode()
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(found[error.start]):04X}"
+            hint = "write it whole, or leave it out"
+            raise DataError(f"{file} has half of a character ({half}) at line {number}", hint) from None
+    return [found for _, found in texts]
+
+
+def _keyed_texts(file: Path, rows: Sequence[tuple[int, dict[str, Any]]], column: str | None) -> list[tuple[int, str]]:
+    """The texts of JSON objects under the key that was named or found, each with its line; null is no text."""
+    columns: dict[str, list[str]] = {}
+    for _, row in rows:
+        for key, value in row.items():
+            if isinstance(value, str):
+                columns.setdefault(key, []).append(value)
     if not columns:
         raise DataError(f"{file} has no text in it", 'a line should look like {"text": "..."}')
-    return _choose_column(file, columns, column)
+    chosen = _choose_column(file, columns, column)
+    for number, row in rows:
+        if chosen not in row or not isinstance(row[chosen], str | None):
+            hint = "every line should have one (or null); --column names another key"
+            raise DataError(f"{file} has no text under {chosen!r} at line {number}", hint)
+    return [(number, row[chosen]) for number, row in rows if row[chosen] is not None]
 
 
-def _choose_column(file: Path, columns: dict[str, list[str]], column: str | None) -> list[str]:
-    """The texts of the column that was named, or of the one that most looks like text."""
+def _choose_column(file: Path, columns: dict[str, list[str]], column: str | None) -> str:
+    """The column that was named, or the one that most looks like text."""
     if column is not None:
         if column not in columns:
             raise DataError(f"{file} has no column {column!r}", nearest_hint(column, columns))
-        return columns[column]
+        return column
     by_name = {name.lower(): name for name in columns}
     for name in TEXT_COLUMNS:
         if name in by_name:
-            return columns[by_name[name]]
-    return max(columns.values(), key=lambda texts: sum(map(len, texts)) / max(len(texts), 1))
+            return by_name[name]
+    return max(columns, key=lambda name: sum(map(len, columns[name])) / max(len(columns[name]), 1))

@@ -152,8 +152,9 @@ def find_text(name_or_path: str | os.PathLike[str]) -> list[Path]:
         DataError: There is neither; the nearest name is given. Or the text is yet to be downloaded.
     """
     path = Path(name_or_path)
-    if path.exists():
-        return list_files([path])
+    with contextlib.suppress(OSError):  # too long for a path, but perhaps for a name as well
+        if path.exists():
+            return list_files([path])
     name = os.fspath(name_or_path)
     if name == STDLIB and (files := stdlib_files()):
         return files
@@ -180,7 +181,6 @@ def open_corpus(
     Raises:
         DataError: A text is unknown, or cannot be read.
     """
-    given = [source for source in (*names, val, test) if source is not None]
     corpus = read_corpus(
         [file for name in names for file in find_text(name)],
         val=find_text(val) if val is not None else None,
@@ -189,8 +189,20 @@ def open_corpus(
         normalize=normalize,
         name="-".join(map(_name, names[:3])),
     )
-    sources = (str(Path(source).absolute()) if Path(source).exists() else os.fspath(source) for source in given)
-    return msgspec.structs.replace(corpus, sources=tuple(sources))
+    files = dict(corpus.files)
+    for split, given in (("train", names), ("val", [val]), ("test", [test])):
+        if split in files:
+            sources = tuple(_findable(source) for source in given if source is not None)
+            files[split] = msgspec.structs.replace(files[split], sources=sources)
+    return msgspec.structs.replace(
+        corpus, files=files, sources=tuple(source for split in files.values() for source in split.sources)
+    )
+
+
+def _findable(name_or_path: str | os.PathLike[str]) -> str:
+    """The name of a text, or its absolute path when there is something at that path."""
+    path = Path(name_or_path)
+    return str(path.absolute()) if path.exists() else os.fspath(name_or_path)
 
 
 def describe(name_or_path: str | os.PathLike[str], *, column: str | None = None, beginning: int = 400) -> TextFacts:

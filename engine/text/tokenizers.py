@@ -20,6 +20,7 @@ import numpy.typing as npt
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
 
+from engine.config import SMALLEST_BPE
 from engine.errors import TokenizerError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -27,9 +28,6 @@ END_OF_TEXT = "<|endoftext|>"
 
 TokenizerKind = Literal["char", "byte", "bpe"]
 TokenArray = npt.NDArray[np.unsignedinteger[Any]]
-
-SMALLEST_BPE = 257
-"""A byte-level vocabulary has the 256 bytes and `<|endoftext|>` at least."""
 
 _CHUNK = 1 << 20
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -57,7 +55,7 @@ class Tokenizer:
             config: What a foreign `tokenizer_config.json` says; kept when it is saved again.
 
         Raises:
-            TokenizerError: It is of another kind, such as SentencePiece or WordPiece.
+            TokenizerError: It is of another kind, such as SentencePiece or WordPiece, or its ids have holes or doubles.
         """
         # Special tokens that a user writes are text, not commands to the model.
         backend.encode_special_tokens = True
@@ -66,9 +64,10 @@ class Tokenizer:
         self._added = {id: token.content for id, token in backend.get_added_tokens_decoder().items()}
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.eot_id = eot_id
-        self.vocab_size = max(vocabulary.values()) + 1
+        self.vocab_size = max(vocabulary.values(), default=-1) + 1
         plain = {token: id for token, id in vocabulary.items() if id not in self._added}
         self.kind: TokenizerKind = _kind_of(backend, plain)
+        _check_ids(self.kind, vocabulary)
         self._ids = plain if self.kind == "char" else {}
         self.alphabet: frozenset[str] | None = frozenset(plain) if self.kind == "char" else None
 
@@ -196,7 +195,13 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         config = _read_json(folder / "tokenizer_config.json")
-        return cls(backend, _find_eot(backend, folder, config), config)
+        tokenizer = cls(backend, _find_eot(backend, folder, config), config)
+        if tokenizer.kind != "bpe":
+            # Behind a vocabulary that lost its end, the library gives special tokens other ids than the file does.
+            for token in _read_json(file).get("added_tokens", ()):
+                if tokenizer._added.get(token["id"]) != token["content"]:
+                    raise TokenizerError(f"{file} is damaged", f"{token['content']} should have the id {token['id']}")
+        return tokenizer
 
     @functools.cached_property
     def _table(self) -> npt.NDArray[np.int64]:
@@ -286,6 +291,16 @@ def _kind_of(backend: tokenizers.Tokenizer, plain: dict[str, int]) -> TokenizerK
     )
 
 
+def _check_ids(kind: TokenizerKind, vocabulary: dict[str, int]) -> None:
+    """Every id stands for one token, and in a vocabulary of characters or bytes there is none that stands for none."""
+    ids = set(vocabulary.values())
+    if len(ids) < len(vocabulary):
+        raise TokenizerError("the tokenizer has one id for several tokens", "take a fresh copy of the model")
+    if kind != "bpe" and max(ids) >= len(ids):
+        missing = next(id for id in range(len(ids) + 1) if id not in ids)
+        raise TokenizerError(f"the tokenizer has no token with the id {missing}", "take a fresh copy of the model")
+
+
 def _chunks(text: str) -> Iterator[str]:
     """A text in pieces of about a megabyte, cut only where no token can run across."""
     start = 0
@@ -333,7 +348,7 @@ def _find_eot(backend: tokenizers.Tokenizer, folder: Path, config: dict[str, Any
     for name in ("generation_config.json", "config.json"):
         ids = _read_json(folder / name).get("eos_token_id")
         first = ids[0] if isinstance(ids, list) and ids else ids
-        if isinstance(first, int) and backend.id_to_token(first) is not None:
+        if type(first) is int and 0 <= first < 2**32 and backend.id_to_token(first) is not None:
             return first
     raise TokenizerError(
         f"the tokenizer in {folder} has no token for the end of a text",
@@ -347,7 +362,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TokenizerError(f"{file} is damaged", f"take a fresh copy of the model ({error})") from error
     if not isinstance(value, dict):
         raise TokenizerError(f"{file} is damaged", "it should be a JSON object")

@@ -57,9 +57,13 @@ class Evaluating(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """The run has ended; losses are over the whole splits.
+    """The run has ended.
 
     Attributes:
+        val_loss: Of the best checkpoint over the whole validation split; None without one.
+        train_loss: Of the last step over a part of the training split as long as the validation split, in windows
+            that are spread evenly over it.
+        test_loss: Of the best checkpoint over the whole test split; None when none was given.
         best: The checkpoint with the lowest validation loss, or the last one when there is no validation split.
     """
 
@@ -68,6 +72,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     val_loss: float | None
     train_loss: float | None
+    test_loss: float | None = None
     best: Path | None
 
 

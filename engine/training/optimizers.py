@@ -11,12 +11,17 @@ from torch.optim import AdamW, Muon, Optimizer
 from engine.config import TrainConfig
 from engine.model.gpt import GPT
 
+TABLES = ("embedding.", "positions.")
+"""Weights that are looked up by row; a tied head is the embedding."""
+
 
 def make_optimizers(gpt: GPT, config: TrainConfig) -> list[Optimizer]:
     """The optimizers of a run. Each group carries its `peak` learning rate for `set_learning_rate`.
 
-    Weights with two dimensions or more decay, vectors (biases, norms) never do. Muon (Jordan et al., 2024)
-    orthogonalizes the update of each matrix in the blocks; its learning rate is scaled by sqrt(max(1, rows / columns)).
+    Matrices decay, and so does a head of its own. Vectors (biases, norms) do not, nor do the rows of tables: the
+    embedding, which in two families is drawn with a standard deviation of 1, and the positions. Muon (Jordan et al.,
+    2024) orthogonalizes the update of each matrix in the blocks; its learning rate is scaled by sqrt(max(1, rows /
+    columns)).
 
     Args:
         gpt: The model; weights that take no gradient are left out.
@@ -28,9 +33,10 @@ def make_optimizers(gpt: GPT, config: TrainConfig) -> list[Optimizer]:
         matrices = [weight for name, weight in trained.items() if name.startswith("blocks.") and weight.ndim == 2]
     taken = {id(weight) for weight in matrices}
     rest = [weight for weight in trained.values() if id(weight) not in taken]
+    decays = {id(weight) for name, weight in trained.items() if weight.ndim >= 2 and not name.startswith(TABLES)}
     groups: list[dict[str, Any]] = [
-        {"params": [weight for weight in rest if weight.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [weight for weight in rest if weight.ndim < 2], "weight_decay": 0.0},
+        {"params": [weight for weight in rest if id(weight) in decays], "weight_decay": config.weight_decay},
+        {"params": [weight for weight in rest if id(weight) not in decays], "weight_decay": 0.0},
     ]
     optimizers: list[Optimizer] = [
         AdamW(

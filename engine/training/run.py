@@ -12,19 +12,24 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import msgspec
 
-from engine import folders
+from engine import folders, safe_writing
 from engine.config import TrainConfig
 from engine.errors import RunError
 
 State = Literal["starting", "running", "paused", "finished", "stopped", "crashed"]
+
+NAME_CHARACTERS, NAME_BYTES = 100, 200
+"""The longest name of a run; file systems count bytes, and take 255 of them."""
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -32,7 +37,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         text: Where the text came from: the paths or names given, and those for validation and test.
-        data: Name, sha256 and sizes of the text.
+        data: What the text was, as `engine.text.provenance.TextRecord`.
         training: The settings.
     """
 
@@ -107,21 +112,32 @@ class RunDirectory:
         """Make the directory of a new run under the user's runs folder.
 
         Raises:
-            RunError: The name is taken, or is no name for a folder.
+            RunError: The name is taken, is no name for a folder, or the folder cannot be made.
         """
-        if not re.fullmatch(r"[\w][\w.+-]{0,99}", config.name):
+        if not re.match(r"\w", config.name) or not all(map(_fits_a_name, config.name)):
             raise RunError(f"{config.name!r} cannot name a run", "use letters, digits, '-', '_' and '.'")
-        path = folders.private(folders.runs_folder()) / config.name
+        if _cut(config.name, NAME_CHARACTERS, NAME_BYTES) != config.name:
+            raise RunError(f"the name {config.name} is too long for a run", f"use at most {NAME_BYTES} bytes of UTF-8")
+        path = folders.runs_folder() / config.name
         try:
+            folders.private(path.parent)
             path.mkdir(mode=0o700)
         except FileExistsError:
             raise RunError(
                 f"there is a run {config.name} already", "choose another --name, or remove that run"
             ) from None
+        except OSError as error:
+            raise _cannot_be_made(path, error) from None
         run = cls(path)
-        (path / "checkpoints").mkdir(mode=0o700)
-        _replace(path / "config.json", msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
-        run.write_status(Status(state="starting", steps=config.training.steps))
+        try:
+            (path / "checkpoints").mkdir(mode=0o700)
+            configuration = msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
+            safe_writing.write_file(path / "config.json", configuration)
+            run.write_status(Status(state="starting", steps=config.training.steps))
+            safe_writing.sync(path.parent)
+        except OSError as error:
+            shutil.rmtree(path, ignore_errors=True)
+            raise _cannot_be_made(path, error) from None
         return run
 
     @property
@@ -182,21 +198,38 @@ class RunDirectory:
     def close(self) -> None:
         """Flush and close what is open."""
         if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
+            file, self._metrics = self._metrics, None  # also when the last lines find no room
+            file.close()
+
+
+def _cannot_be_made(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path} cannot be made ({error.strerror or error})", "free some space, or set MINIGPT_HOME")
 
 
 def free_run_name(stem: str) -> str:
     """`stem` made fit to name a run, with a number behind it where the name is taken."""
-    stem = re.sub(r"[^\w.+-]+", "-", stem).strip("-.+") or "run"
-    taken, name, number = folders.runs_folder(), stem[:80], 1
+    fitting = "".join(character if _fits_a_name(character) else " " for character in stem)
+    stem = re.sub(r"^\W+", "", "-".join(fitting.split()))
+    stem = _cut(stem, NAME_CHARACTERS - 20, NAME_BYTES - 20).rstrip("-.+") or "run"
+    taken, name, number = folders.runs_folder(), stem, 1
     while (taken / name).exists():
         number += 1
-        name = f"{stem[:80]}-{number}"
+        name = f"{stem}-{number}"
     return name
 
 
+def _fits_a_name(character: str) -> bool:
+    """Letters, digits, the marks that many scripts write their vowels with, and a few signs."""
+    return bool(re.match(r"[\w.+-]", character)) or unicodedata.category(character).startswith("M")
+
+
+def _cut(name: str, characters: int, size: int) -> str:
+    """The beginning of a name, at most so many characters and bytes of it."""
+    return name[:characters].encode()[:size].decode(errors="ignore")
+
+
 def _replace(path: Path, data: bytes) -> None:
+    """Replace a file in one step, without waiting for the disk: that may take longer than a step of training."""
     temporary = path.with_name(f".{path.name}.writing-{os.getpid()}")
     temporary.write_bytes(data)
     temporary.replace(path)

@@ -4,10 +4,9 @@ observer what happens; it knows nothing of screens, and nothing of who reads the
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,19 +14,22 @@ import msgspec
 import numpy as np
 import torch
 
-from engine.catalog import Record
-from engine.checkpoints import LoadedModel, load_model, save_checkpoint, write_record
-from engine.config import SamplingParams, TrainConfig
+from engine.catalog import Record, read_record
+from engine.checkpoints import LoadedModel, load_model
+from engine.config import MAX_STEPS, SamplingParams, TrainConfig
 from engine.devices import DTYPES, resolve_device
-from engine.errors import DataError, MiniGPTError, TrainingDivergedError
-from engine.evaluation import Evaluation, evaluate
+from engine.errors import DataError, InvalidSettingError, MiniGPTError, TrainingDivergedError
+from engine.evaluation import evaluate
 from engine.inference.generator import Generation
 from engine.model.gpt import GPT
 from engine.text.batches import Batches, paragraph_starts
 from engine.text.corpus import Corpus, encode_documents
+from engine.text.provenance import text_record
 from engine.text.tokenizers import Tokenizer, train_tokenizer
 from engine.training.events import Began, Ended, Evaluating, Sampled, Saved, Stepped, TrainEvent
+from engine.training.keeping import Keeper
 from engine.training.optimizers import clip_gradients, make_optimizers, set_learning_rate
+from engine.training.precision import choose_precision
 from engine.training.run import Metrics, RunDirectory, Sample, State, Status
 from engine.training.schedules import learning_rate_share
 from engine.validation import to_dict
@@ -65,8 +67,9 @@ class Trainer:
             device: auto, cpu, cuda or mps.
 
         Raises:
-            DataError: The text is too short for one window.
-            DeviceError: The device is not there.
+            DataError: The text is too short for one window, or a split for one token.
+            InvalidSettingError: So many epochs are more steps than a run can have.
+            DeviceError: The device is not there, or cannot compute in the precision.
         """
         self.corpus, self.run, self.observer = corpus, run, observer
         self.device = resolve_device(device)
@@ -75,6 +78,7 @@ class Trainer:
         self.tokenizer: Tokenizer = train_tokenizer(config.tokenizer, learned_from, config.vocab_size)
         self.train_tokens = encode_documents(self.tokenizer, corpus.train)
         self.val_tokens = encode_documents(self.tokenizer, corpus.val)
+        self.test_tokens = encode_documents(self.tokenizer, corpus.test)
         self.batches = Batches(
             self.train_tokens,
             config.block_size,
@@ -83,19 +87,22 @@ class Trainer:
             self.tokenizer.eot_id,
             starts=paragraph_starts(self.train_tokens, self.tokenizer),
         )
-        if len(corpus.val) and len(self.val_tokens) < 2:
-            raise DataError("the validation split has fewer than two tokens", "use a longer text")
+        for split, tokens in (("validation", self.val_tokens), ("test", self.test_tokens)):
+            if len(tokens) == 1:
+                raise DataError(f"the {split} split has fewer than two tokens", "use a longer text")
         self.config, self.steps = config, config.steps
         if config.epochs is not None:
             self.steps = max(1, round(config.epochs * self.batches.batches_per_epoch))
+            if self.steps > MAX_STEPS:
+                hint = f"a run has at most {MAX_STEPS:,}; choose fewer epochs"
+                raise InvalidSettingError(f"epochs={config.epochs:g} of this text are {self.steps:,} steps", hint)
         self.gpt = GPT(config.model_config(self.tokenizer.vocab_size))
         self.gpt.initialize(torch.Generator().manual_seed(config.seed))
         self.gpt.to(self.device)
         self.optimizers = make_optimizers(self.gpt, config)
-        self.precision = self._choose_precision()
+        self.precision = choose_precision(config, self.device)
         self.metrics: list[Metrics] = []
-        self.best: tuple[float, int] | None = None
-        self.saved: dict[int, Path] = {}
+        self.keeper = Keeper(run)
         self.step = 0
         self._stopping = False
         self._began = time.perf_counter()
@@ -109,28 +116,37 @@ class Trainer:
         """Run to the end, or to `stop`.
 
         Returns:
-            How it ended, with the losses over the whole splits.
+            How it ended. Validation and test losses are over the whole splits; the training loss is over a part of
+            its split as long as the validation split, spread evenly.
 
         Raises:
-            TrainingDivergedError: The loss is not finite; the checkpoints before it are kept.
+            TrainingDivergedError: A loss is not finite; the checkpoints before it are kept.
+            CheckpointError: A checkpoint cannot be written; those before it are kept.
         """
         self._began = time.perf_counter()
-        self.observer(self._describe())
-        self._write_status("running", force=True)
         try:
+            self.observer(self._describe())
+            self._write_status("running", force=True)
             metrics = self._take_step()
             while not self._is_last():
                 self._between(metrics)
                 metrics = self._take_step()
             ended = self._finish(metrics, "stopped" if self._stopping and self.step < self.steps else "finished")
         except BaseException as error:
-            reason = str(error) if isinstance(error, MiniGPTError) else f"{type(error).__name__}: {error}"
-            self.run.log(f"crashed at step {self.step}: {reason}")
-            self._write_status("crashed", force=True, reason=reason)
+            self._leave_word(error)
             raise
-        finally:
-            self.run.close()
+        self.run.close()
         return ended
+
+    def _leave_word(self, error: BaseException) -> None:
+        """Write down why the run crashed, the status first; where the disk is full, as much as it takes."""
+        reason = str(error) if isinstance(error, MiniGPTError) else f"{type(error).__name__}: {error}"
+        with suppress(OSError):
+            self._write_status("crashed", force=True, reason=reason)
+        with suppress(OSError):
+            self.run.log(f"crashed at step {self.step}: {reason}")
+        with suppress(OSError):
+            self.run.close()
 
     # One step
 
@@ -150,7 +166,8 @@ class Trainer:
             loss += part.item()
         grad_norm = clip_gradients(self.gpt, config.grad_clip)
         if not (np.isfinite(loss) and np.isfinite(grad_norm)):
-            self._diverged(loss)
+            what, value = ("gradient's norm", grad_norm) if np.isfinite(loss) else ("loss", loss)
+            self._diverged(what, value, step + 1)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -172,14 +189,16 @@ class Trainer:
         """Evaluate, save and sample where it is due after a step that is not the last."""
         config = self.config
         due = bool(config.eval_interval) and self.step % config.eval_interval == 0
+        is_best = False
         if due and len(self.val_tokens):
-            val_loss = self._evaluate(self.val_tokens[: config.eval_tokens + 1]).loss
+            val_loss = self._evaluate(self.gpt, self.val_tokens, limit=config.eval_tokens)
+            if not np.isfinite(val_loss):
+                self._diverged("validation loss", val_loss, self.step)
             metrics = msgspec.structs.replace(metrics, val_loss=val_loss)
-            if self.best is None or val_loss < self.best[0]:
-                self.best = (val_loss, self.step)
+            is_best = self.keeper.is_new_best(self.step, val_loss)
         self._record(metrics)
-        if self.step % config.save_interval == 0 if config.save_interval else due:
-            self._save(metrics.val_loss)
+        if is_best or (self.step % config.save_interval == 0 if config.save_interval else due):
+            self._save({"val": metrics.val_loss})
         if self.step % config.sample_interval == 0 if config.sample_interval else due:
             self._sample()
         self._write_status("running")
@@ -187,91 +206,86 @@ class Trainer:
     def _record(self, metrics: Metrics) -> None:
         self.metrics.append(metrics)
         self.run.append_metrics(metrics)
-        best_loss, best_step = self.best or (None, None)
+        best = self.keeper.best
+        best_loss, best_step = (best.loss, best.step) if best else (None, None)
         self.observer(Stepped(metrics=metrics, best_val_loss=best_loss, best_step=best_step))
 
-    def _diverged(self, loss: float) -> NoReturn:
-        kept = f"the checkpoint of step {max(self.saved)} is kept" if self.saved else "no checkpoint was written yet"
+    def _diverged(self, what: str, value: float, step: int) -> NoReturn:
+        saved = self.keeper.saved
+        kept = f"the checkpoint of step {max(saved)} is kept" if saved else "no checkpoint was written yet"
         lower = "learning_rate" if self.config.optimizer == "adamw" else "muon_learning_rate and learning_rate"
-        raise TrainingDivergedError(f"the loss became {loss} at step {self.step + 1}; {kept}", f"try a lower {lower}")
+        raise TrainingDivergedError(f"the {what} became {value} at step {step}; {kept}", f"try a lower {lower}")
 
     def _out_of_patience(self) -> bool:
-        patience = self.config.patience
-        if not patience or self.best is None:
+        patience, best = self.config.patience, self.keeper.best
+        if not patience or best is None:
             return False
-        since = [metrics for metrics in self.metrics if metrics.val_loss is not None and metrics.step > self.best[1]]
+        since = [metrics for metrics in self.metrics if metrics.val_loss is not None and metrics.step > best.step]
         return len(since) >= patience
 
     # Evaluating, saving, sampling
 
-    def _evaluate(self, tokens: Any) -> Evaluation:
+    def _evaluate(self, gpt: GPT, tokens: Any, *, limit: int | None = None) -> float:
         def report(done: int, total: int) -> None:
             self.observer(Evaluating(done=done, total=total))
             self._write_status("running")
 
-        return evaluate(self.gpt, self.tokenizer, tokens, progress=report)
+        return evaluate(gpt, self.tokenizer, tokens, limit=limit, progress=report).loss
+
+    def _held_out(self, gpt: GPT) -> dict[str, float]:
+        """The losses of a model over the whole of the splits that it was not trained on."""
+        splits = {"val": self.val_tokens, "test": self.test_tokens}
+        return {split: self._evaluate(gpt, tokens) for split, tokens in splits.items() if len(tokens)}
 
     def _finish(self, metrics: Metrics, state: State) -> Ended:
-        """Evaluate the whole of both splits, save the last checkpoint, and find the best one by the whole split."""
-        val = self._evaluate(self.val_tokens).loss if len(self.val_tokens) else None
+        """Evaluate over whole splits, save the last checkpoint, and find the best of those that are kept.
+
+        Whatever is not finite is found before it is saved, as JSON has no way to write it.
+        """
         like_val = max(len(self.val_tokens), self.config.block_size + 1)
-        train = self._evaluate(self.train_tokens[:like_val]).loss
-        self._record(msgspec.structs.replace(metrics, val_loss=val))
-        best_path = self._save(val, train)
-        if val is not None:
-            best_path = self._settle_best(val, best_path)
+        losses = {"train": self._evaluate(self.gpt, self.train_tokens, limit=like_val)} | self._held_out(self.gpt)
+        for split, loss in losses.items():
+            if not np.isfinite(loss):
+                self._diverged(f"loss of the {split} split", loss, self.step)
+        self._record(msgspec.structs.replace(metrics, val_loss=losses.get("val")))
+        best_path = self._save(losses)
+        if "val" in losses:
+            best_path = self.keeper.settle({self.step: losses["val"]}, self._measure_saved)
+        best = self.keeper.best
         self._sample()
         ended = Ended(
             state=state,
             step=self.step,
             seconds=time.perf_counter() - self._began,
-            val_loss=self.best[0] if self.best else None,
-            train_loss=train,
+            val_loss=best.loss if best else None,
+            train_loss=losses["train"],
+            test_loss=read_record(best_path).losses.get("test"),
             best=best_path,
         )
-        self.run.log(f"{state} at step {self.step}, validation loss {val}")
+        self.run.log(f"{state} at step {self.step}; {best_path.name} is the best, its validation loss {ended.val_loss}")
         self._write_status(state, force=True)
         self.observer(ended)
         return ended
 
-    def _settle_best(self, val: float, last: Path) -> Path:
-        """Compare the last checkpoint with the best so far, both over the whole split; the better one is the best."""
-        if self.best is not None and self.best[1] != self.step and (path := self.saved.get(self.best[1])):
-            rival = load_model(str(path), self.device, "fp32")
-            loss = evaluate(rival.gpt, self.tokenizer, self.val_tokens).loss
-            write_record(path, msgspec.structs.replace(rival.record, losses={**rival.record.losses, "val": loss}))
-            if loss < val:
-                self.best = (loss, self.best[1])
-                return path
-        self.best = (val, self.step)
-        return last
+    def _measure_saved(self, checkpoint: Path) -> dict[str, float]:
+        return self._held_out(load_model(str(checkpoint), self.device, "fp32").gpt)
 
-    def _save(self, val_loss: float | None, train_loss: float | None = None) -> Path:
-        path = self.run.checkpoint(self.step)
-        losses = {"train": train_loss, "val": val_loss}
+    def _save(self, losses: Mapping[str, float | None]) -> Path:
         record = Record(
             run=self.run.name,
             step=self.step,
             tokens_seen=self.metrics[-1].tokens if self.metrics else 0,
             seconds=round(time.perf_counter() - self._began, 1),
             losses={name: loss for name, loss in losses.items() if loss is not None},
-            data=self._data(),
+            data=text_record(self.corpus, len(self.train_tokens), len(self.val_tokens), len(self.test_tokens)),
             training=to_dict(self.config) | {"steps": self.steps, "precision": self.precision},
             history=_thinned(self.metrics),
             device=self.device,
         )
-        save_checkpoint(path, self.gpt, self.tokenizer, record, replace=True)
-        self.saved[self.step] = path
-        self._prune()
+        path = self.keeper.save(self.gpt, self.tokenizer, record)
         self.run.log(f"saved step {self.step}")
         self.observer(Saved(step=self.step, path=path))
         return path
-
-    def _prune(self) -> None:
-        """Keep the best checkpoint and the last two."""
-        keep = set(sorted(self.saved)[-2:]) | ({self.best[1]} if self.best else set())
-        for step in set(self.saved) - keep:
-            shutil.rmtree(self.saved.pop(step), ignore_errors=True)
 
     def _sample(self) -> None:
         ids, prompt, left_out = self.tokenizer.encode_prompt(self.config.sample_prompt)
@@ -304,19 +318,12 @@ class Trainer:
             precision=self.precision,
         )
 
-    def _data(self) -> dict[str, Any]:
-        return {
-            "name": self.corpus.name,
-            "sha256": self.corpus.sha256,
-            "train_tokens": len(self.train_tokens),
-            "val_tokens": len(self.val_tokens),
-        }
-
     def _write_status(self, state: State, *, force: bool = False, reason: str = "") -> None:
         if not force and time.monotonic() - self._status_at < STATUS_SECONDS:
             return
         self._status_at = time.monotonic()
         evaluated = [metrics.val_loss for metrics in self.metrics if metrics.val_loss is not None]
+        best = self.keeper.best
         self.run.write_status(
             Status(
                 state=state,
@@ -325,8 +332,8 @@ class Trainer:
                 started=time.time() - (time.perf_counter() - self._began),
                 train_loss=self.metrics[-1].train_loss if self.metrics else None,
                 val_loss=evaluated[-1] if evaluated else None,
-                best_val_loss=self.best[0] if self.best else None,
-                best_step=self.best[1] if self.best else None,
+                best_val_loss=best.loss if best else None,
+                best_step=best.step if best else None,
                 parameters=self.gpt.parameter_count(),
                 device=self.device,
                 precision=self.precision,
@@ -336,38 +343,10 @@ class Trainer:
 
     # Arithmetic
 
-    def _choose_precision(self) -> str:
-        wanted = self.config.precision
-        if wanted != "auto":
-            return wanted
-        if self.device == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-        return "bf16" if self.device == "cpu" and bf16_gains(self.config) else "fp32"
-
     def _autocast(self) -> Any:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device, dtype=DTYPES[self.precision])
-
-
-def bf16_gains(config: TrainConfig) -> bool:
-    """Whether this CPU multiplies matrices of the run's shape at least 1.3 times as fast in bf16 as in fp32.
-
-    Measured, as what a CPU's flags promise is not what every build of torch delivers; some 20 ms.
-    """
-    x = torch.randn(min(2048, config.batch_size * config.block_size), config.n_embd)
-    w = torch.randn(config.n_embd, 4 * config.n_embd)
-
-    def best(dtype: torch.dtype) -> float:
-        a, b = x.to(dtype), w.to(dtype)
-        times = []
-        for _ in range(5):
-            began = time.perf_counter()
-            a @ b
-            times.append(time.perf_counter() - began)
-        return min(times)
-
-    return best(torch.float32) > 1.3 * best(torch.bfloat16)
 
 
 def _mix(seed: int, step: int) -> int:

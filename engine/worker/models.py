@@ -7,7 +7,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,7 +60,7 @@ class Models:
             finally:
                 self.last_loaded = time.monotonic()
         self._held[key] = (stamp, model)
-        return replace(model, name=name or path.name)
+        return model
 
     def retry_alone(self, work: Callable[[], T]) -> T:
         """Do `work`; when the device's memory does not suffice, drop every model and try once more."""

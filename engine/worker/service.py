@@ -122,7 +122,8 @@ class Service:
     def _load(self, request: Load) -> None:
         start = time.monotonic()
         model = self._models.get(request.model, request.device, request.precision)
-        self._connection.send(Loaded(id=request.id, model=model_info(model), seconds=time.monotonic() - start))
+        info = model_info(model, request.model or model.name)
+        self._connection.send(Loaded(id=request.id, model=info, seconds=time.monotonic() - start))
 
     def _generate(self, request: Generate, arrived: float) -> None:
         if self._running(request.id):
@@ -255,7 +256,6 @@ class Writer:
         token = next(self._generation, None)
         if token is None:
             return
-        check_number(token.logprob, self._generation.model)
         self._last_at = time.monotonic()
         if self._first_at is None:
             self._first_at = self._last_at
@@ -309,11 +309,11 @@ class Writer:
         return (self._generation.new_tokens - 1) / (self._last_at - self._first_at)
 
 
-def model_info(model: LoadedModel) -> ModelInfo:
-    """What a client is told about a model."""
+def model_info(model: LoadedModel, name: str) -> ModelInfo:
+    """What a client is told about a model, under the name that it asked for."""
     config, record = model.config, model.record
     return ModelInfo(
-        name=model.name,
+        name=name,
         path=str(model.path),
         family=config.family,
         parameters=model.parameters,

@@ -4,7 +4,6 @@ torch for `export` alone.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from engine import folders
+from engine import folders, safe_writing
 from engine.catalog import (
     CheckpointInfo,
     find_checkpoint,
@@ -163,16 +162,17 @@ def verify(model: tuple[str, ...]) -> None:
 @click.option("--to", "target", type=click.Choice(["hf"]), required=True, help="hf: a Hugging Face model directory.")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="Of the weights.  [default: as stored]")
-def export(model: str, target: str, path: Path, dtype: str | None) -> None:
+@click.option("--force", is_flag=True, help="Replace a model that is at PATH already.")
+def export(model: str, target: str, path: Path, dtype: str | None, force: bool) -> None:
     """Write MODEL as a new folder PATH that transformers and vLLM open.
 
-    PATH must not exist; it appears whole or not at all.
+    PATH appears whole or not at all. With --force it may be there already, if it holds a model and nothing else.
     """
     from engine.checkpoints import export_model
 
     del target  # one format so far; asked for all the same, so that the command means the same when there are more
     path = path.expanduser()
-    export_model(model, path.absolute(), dtype or "")
+    export_model(model, path.absolute(), dtype or "", replace=force)
     info = read_info(path)
     say(f"{model} is now in {path} too: {count(info.parameters)} parameters, {info.dtype}, {size(info.size)}")
     say(f"try it: minigpt-tui generate --model {path}")
@@ -199,8 +199,5 @@ def remove(model: str, yes: bool) -> None:
     if path.is_symlink():
         path.unlink()
     else:
-        doomed = path.with_name(f".{path.name}.removing")  # gone from the list at once, and never half there
-        shutil.rmtree(doomed, ignore_errors=True)
-        path.rename(doomed)
-        shutil.rmtree(doomed)
+        safe_writing.remove_directory(path)
     say(f"{model} is removed")

@@ -57,7 +57,7 @@ def _meaning(field: Field) -> str:
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting over all others.")
 @click.option("--name", help="The run's name, by which the model goes.  [default: the text's]")
 @click.option("--val", metavar="FILE", help="Text for validation.  [default: the last 10% of the text]")
-@click.option("--test", metavar="FILE", help="Text kept for a test at the end.")
+@click.option("--test", metavar="FILE", help="Text for a test at the end, which has no say in what is kept.")
 @click.option("--column", help="Where the text is in .csv and .jsonl files.  [default: found]")
 @engine_device_option
 @pass_common
@@ -81,6 +81,7 @@ def train(
     config = read_settings(preset, file, assignments)
 
     from engine.text.library import open_corpus
+    from engine.text.provenance import text_record
     from engine.training.run import RunConfig, RunDirectory, free_run_name
 
     corpus = open_corpus(texts, val=val, test=test, column=column, normalize=config.normalize)
@@ -89,7 +90,7 @@ def train(
         created=time.time(),
         training=config,
         text={"sources": corpus.sources, "val": val, "test": test, "column": column},
-        data={"name": corpus.name, "sha256": corpus.sha256},
+        data=text_record(corpus),
     )
     with open_view(run_config.name) as view:
         from engine.training.trainer import Trainer
@@ -102,8 +103,9 @@ def train(
             raise
         with _stopped_by_interrupt(trainer.stop, view):
             ended = trainer.train()
-    loss = "" if ended.val_loss is None else f", validation loss {ended.val_loss:.4f}"
-    say(f"{ended.state} at step {ended.step} after {clock(ended.seconds)}{loss}; the checkpoint is in")
+    losses = (("validation", ended.val_loss), ("test", ended.test_loss))
+    said = "".join(f", {split} loss {loss:.4f}" for split, loss in losses if loss is not None)
+    say(f"{ended.state} at step {ended.step} after {clock(ended.seconds)}{said}; the best checkpoint is in")
     write_line(str(ended.best))
     say(f"try it: minigpt-tui generate --model {run.name}")
     if ended.state == "stopped":
@@ -129,7 +131,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidSettingError(f"{file} cannot be read", error.strerror or str(error)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or numbers and lists beyond all measure
         raise InvalidSettingError(f"{file} is not TOML", f"{error}") from None
 
 

@@ -6,68 +6,36 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
-from textual.content import Content
-from textual.events import DescendantBlur, DescendantFocus, Resize
 from textual.message import Message
-from textual.reactive import reactive
-from textual.screen import Screen
-from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Static
 
 from engine.config import ENDLESS, Device, Precision, SamplingParams
 from engine.errors import InvalidSettingError, MiniGPTError, WorkerError
-from engine.worker.protocol import ModelInfo, Started
+from engine.worker.protocol import Started
 from minigpt_tui.actions import Where, bindings, hint, hints
 from minigpt_tui.engine_client import EngineClient
 from minigpt_tui.live_writing import LiveWriting
 from minigpt_tui.parameters import BY_FIELD, Parameter
 from minigpt_tui.saving import FileThereError, SaveError, save_text
+from minigpt_tui.screens.play_view import PlayView
 from minigpt_tui.settings import PACES, Session
-from minigpt_tui.status_text import engine_words, finished_words, progress_words, ready_words, streaming_words, text_keys
 from minigpt_tui.visible import visible_line
-from minigpt_tui.widgets.next_token import NextToken
-from minigpt_tui.widgets.notice_panel import NoticePanel
 from minigpt_tui.widgets.prompt_editor import PromptEditor
-from minigpt_tui.widgets.sampling_chips import SamplingChips
 from minigpt_tui.widgets.sampling_panel import SamplingPanel
-from minigpt_tui.widgets.status_line import StatusLine
-from minigpt_tui.widgets.text_pane import TextPane
-from minigpt_tui.widgets.top_line import TopLine
-from minigpt_tui.writing import Writing
 
 if TYPE_CHECKING:
-    from minigpt_tui.widgets.ask_line import Answer, AskLine
+    from minigpt_tui.widgets.ask_line import AskLine
 
 Resume = Callable[[Started, SamplingParams], None] | None
 
-FIGURES = 0.25
-"""Seconds between two updates of the numbers."""
 
-REMARK_SECONDS = 4.0
-"""How long a remark such as `copied` stands in the status line."""
-
-
-class PlayScreen(Screen[None]):
+class PlayScreen(PlayView):
     """Write with a model, and turn its settings while it writes."""
 
-    AUTO_FOCUS = "#prompt"
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny-width"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-tiny-height"), (20, "-low"), (28, "-tall")]  # noqa: RUF012
-
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(Where.PLAY, Where.SETTINGS)]
-
-    engine_state: reactive[str] = reactive("stopped")
-    """The engine's state, as its client calls it."""
-
-    model: reactive[ModelInfo | None] = reactive(None)
-    """The model that is loaded, or None until one is."""
 
     class ModelsRequested(Message):
         """The reader wants to choose a model."""
@@ -93,166 +61,24 @@ class PlayScreen(Screen[None]):
             device: Where to compute.
             precision: How to compute.
         """
-        super().__init__(classes=" ".join(_first_classes()))
-        self.wanted_model, self.device, self.precision = wanted_model, device, precision
-        self.writing = Writing()
-        self._engine = engine
-        self._session = session
+        super().__init__(session, wanted_model)
+        self.device, self.precision = device, precision
         self._live = LiveWriting(
             engine, self.writing, on_begin=self._text_begins, on_change=self._text_changes, on_end=self._text_ends
         )
-        # Parts of the screen.
-        self._top = TopLine(id="top")
-        self._text = TextPane(self.writing.document, id="text")
-        self._sampling = SamplingPanel(id="sampling")
-        self._next = NextToken(id="next")
-        self._notice = NoticePanel(id="notice")
-        self._chips = SamplingChips(id="chips")
-        self._prompt = PromptEditor(session.prompts, id="prompt")
-        self._status = StatusLine(id="status")
-        self._ask: AskLine | None = None  # mounted after the first paint, which need not wait for it
-        self._too_small = Static(id="too-small", markup=False)
-        self._figures_stale = False
-        self._remark: Content | None = None
-        self._remark_timer: Timer | None = None
         self._writing_model = ""  # which model's tokens the text is made of
         self._save_name = "text.txt"
-
-    def compose(self) -> ComposeResult:
-        """Top line, text and side panels, prompt, bottom line."""
-        yield self._top
-        with Horizontal(id="middle"):
-            yield self._text
-            with Vertical(id="side"):
-                yield self._sampling
-                yield self._next
-        yield self._notice
-        yield self._chips
-        yield self._prompt
-        yield self._status
-        yield self._too_small
-
-    def on_mount(self) -> None:
-        """Fill in what the session left."""
-        self._text.border_title, self._prompt.border_title = "Text", "Prompt"
-        self._sampling.border_title, self._next.border_title = "Sampling", "Next token"
-        self._sampling.border_subtitle = hints(["reset"])
-        self._prompt.border_subtitle = " · ".join(
-            [hints(["generate", "new_line"]), "[$key]↑↓[/] earlier prompts", hint("next_panel")]
-        )
-        self._text.empty_text = (
-            "Nothing is written yet.\n\nType a prompt below and press enter,\nor leave it with esc and press z."
-        )
-        self._show_params()
-        self._show_state()
-        self.set_interval(FIGURES, self._refresh_figures)
-        self.call_after_refresh(self._ask_line)
-
-    def _ask_line(self) -> AskLine:
-        if self._ask is None:
-            from minigpt_tui.widgets.ask_line import AskLine
-
-            self._ask = AskLine(id="ask")
-            self.mount(self._ask)
-        return self._ask
+        self._death = ""  # why the last engine died, until another is there
 
     def on_unmount(self) -> None:
         """Let the text go; the engine hears of it."""
         self._live.close()
 
-    # What is shown.
-
-    def watch_engine_state(self) -> None:
-        """Say what the engine does."""
-        self._show_state()
-
-    def watch_model(self, model: ModelInfo | None) -> None:
-        """Name the model on top."""
-        if self.is_mounted:
-            self._top.model = model
-            self._show_state()
-
-    def on_resize(self, event: Resize) -> None:
-        """Say so where the terminal is too small, and fit the lower borders."""
-        self._too_small.update(
-            f"minigpt needs 60 columns and 20 rows;\nthis terminal has {event.size.width} and {event.size.height}.\n\n"
-            "What is written is safe. ctrl+q quits."
-        )
-        self.call_after_refresh(self._show_progress)
-
-    def on_descendant_focus(self, event: DescendantFocus) -> None:
-        """The side panels of a narrow terminal stay open while they have the focus."""
-        if event.widget in (self._text, self._prompt):
-            self.remove_class("-sampling-open")
-        self._show_progress()
-
-    def on_descendant_blur(self, event: DescendantBlur) -> None:
-        """The lower border's line takes the colour of the rest."""
-        self._show_progress()
-
-    def _show_params(self) -> None:
-        self._sampling.params = self._session.params
-        self._chips.params = self._session.params
-
-    def _show_state(self) -> None:
-        if not (self.is_mounted and self.is_running):
-            return
-        waiting = engine_words(self.engine_state, self.model, self.wanted_model)
-        if self._live.running and self._live.first_ms is not None:
-            words = Content.from_markup(streaming_words(self.writing, self._live.first_ms))
-        elif self._live.running:
-            words = Content(f"{waiting}; your prompt is next" if waiting else "reading the prompt")
-        elif waiting:
-            words = Content(waiting)
-        elif self.writing.finish_reason:
-            words = Content(finished_words(self.writing))
-        else:
-            words = Content.from_markup(ready_words())
-        self._status.running = self._live.running or bool(waiting and self.engine_state != "dead")
-        self._status.state = self._remark or words
-        self._text.writing = self._live.streaming
-
-    def _show_progress(self) -> None:
-        """The text panel's lower border: keys at the left, figures at the right."""
-        text = self._text
-        right = progress_words(self.writing, self.model)
-        room = text.outer_size.width - 6
-        keys = text_keys(self._live.running, self._session)
-        left = Content("")
-        while keys:  # what does not fit beside the figures is left to the help
-            left = Content.from_markup(" · ".join(keys))
-            if left.cell_length + len(right) + 4 <= room:
-                break
-            left = Content("")
-            keys.pop()
-        line = "─" * max(0, room - left.cell_length - len(right) - bool(left) - 1)
-        border = "$accent" if text.has_focus else "$line"
-        parts = [left, " " if left else "", (line, border), " ", right] if right else [left]
-        text.border_subtitle = Content.assemble(*parts)  # type: ignore[assignment]
-
-    def _refresh_figures(self) -> None:
-        if not self._figures_stale:
-            return
-        self._figures_stale = False
-        self._show_state()
-        self._show_progress()
-        self._next.alternatives = self.writing.latest
-
-    def say(self, remark: str) -> None:
-        """A remark in the status line, for a while."""
-        self._remark = Content(visible_line(remark))
-        if self._remark_timer is not None:
-            self._remark_timer.stop()
-        self._remark_timer = self.set_timer(REMARK_SECONDS, self._end_remark)
-        self._show_state()
-
-    def _end_remark(self) -> None:
-        self._remark = None
-        self._show_state()
-
     # Writing.
 
-    def _write(self, prompt: str, seed: int | None, tokens: tuple[int, ...] | None = None, resume: Resume = None) -> None:
+    def _write(
+        self, prompt: str, seed: int | None, tokens: tuple[int, ...] | None = None, resume: Resume = None
+    ) -> None:
         """Ask for a text: a new one in place of the one that is here, or its continuation."""
         self._notice.dismiss()
         self._live.write(
@@ -275,10 +101,10 @@ class PlayScreen(Screen[None]):
         self._figures_stale = True
 
     def _text_changes(self, first_row: int) -> None:
-        if not self._text.writing:
-            self._show_state()
         self._text.show_change(first_row)
         self._figures_stale = True
+        if not self._text.writing:  # the first figures come with the first token
+            self._refresh_figures()
 
     def _text_ends(self, error: MiniGPTError | None) -> None:
         """Show the last figures; what went wrong is said in words, and what is written stays."""
@@ -299,9 +125,18 @@ class PlayScreen(Screen[None]):
             another: Whether another is started unasked.
         """
         self._live.abandon("lost")
-        now = "Another engine is starting." if another else "It died too often to be started again unasked."
+        self._death = f"{_sentence(WorkerError(why))}{self._safe}"
+        self._tell_death("Another engine is starting." if another else "It died too often to be started again unasked.")
+
+    def engine_came_back(self) -> None:
+        """Say so where the death of the one before is still told."""
+        if self._death and self._notice.is_open:
+            self._tell_death("Another engine is ready.")
+        self._death = ""
+
+    def _tell_death(self, now: str) -> None:
         keys = hints(["continue", "again"]) if not self.writing.is_empty else hint("generate", "tries again")
-        self.tell("The engine stopped", f"{_sentence(WorkerError(why))}{self._safe} {now}", keys)
+        self.tell("The engine stopped", f"{self._death} {now}", keys)
 
     def cannot_load(self, model: str, error: MiniGPTError) -> None:
         """Say why a model cannot be used; the one that was loaded stays."""
@@ -311,17 +146,6 @@ class PlayScreen(Screen[None]):
     @property
     def _safe(self) -> str:
         return "" if self.writing.is_empty else " What is written is safe."
-
-    def tell(self, title: str, sentences: str, keys: str) -> None:
-        """Say in a panel what happened, what is safe and which keys go on."""
-        self._notice.tell(title, sentences, f"{keys} · {hint('stop', 'dismiss')}")
-
-    def _show_left_out(self, left_out: str) -> None:
-        self._prompt.set_class(bool(left_out), "-warning")
-        letters = visible_line(" ".join(left_out[:20])) + (" …" if len(left_out) > 20 else "")
-        self._prompt.border_title = Content(  # type: ignore[assignment]
-            f"Prompt · left out: {letters} — this model has never seen them" if left_out else "Prompt"
-        )
 
     @property
     def _model_id(self) -> str:
@@ -381,11 +205,6 @@ class PlayScreen(Screen[None]):
         remark = {"stop": r"several: a | b   newline: \n", "seed": "empty for a new one each time"}
         self._open(parameter.name, remark.get(parameter.field, parameter.range_text), take, value, typed)
 
-    def _open(self, question: str, remark: str, take: Answer, value: str, typed: str | None = None) -> None:
-        """Ask in the status line's place."""
-        self._status.display = False
-        self._ask_line().ask(question, remark, take, value=value, typed=typed)
-
     # Actions.
 
     def action_generate(self) -> None:
@@ -407,12 +226,11 @@ class PlayScreen(Screen[None]):
         if self._live.running or writing.is_empty:
             self.say("it is being written" if self._live.running else "there is nothing to continue yet")
             return
-        # The seed stays, so that a text that was stopped goes on as if it had not been.
-        seed = writing.seed if self._session.params.seed is None else self._session.params.seed
+        # The text's own seed, so that it goes on as if it had not been stopped; the panel's is for the next text.
         if self._writing_model in ("", self._model_id):
-            self._write(writing.prompt, seed, writing.tokens(), writing.resume)
+            self._write(writing.prompt, writing.seed, writing.tokens(), writing.resume)
         else:
-            self._write(writing.document.text(), seed, resume=writing.resume_anew)
+            self._write(writing.document.text(), writing.seed, resume=writing.resume_anew)
 
     def action_again(self) -> None:
         """Write again with a new seed."""
@@ -542,18 +360,6 @@ class PlayScreen(Screen[None]):
     def action_reset_sampling(self) -> None:
         """Set all of sampling back."""
         self._change_params(SamplingParams())
-
-
-def _first_classes() -> list[str]:
-    """The classes that the terminal's size will give, so that the first layout is the only one."""
-    size = get_terminal_size()
-    return [
-        max((low, name) for low, name in breakpoints if low <= cells)[1]
-        for cells, breakpoints in (
-            (size.columns, PlayScreen.HORIZONTAL_BREAKPOINTS),
-            (size.lines, PlayScreen.VERTICAL_BREAKPOINTS),
-        )
-    ]
 
 
 def _sentence(error: MiniGPTError) -> str:

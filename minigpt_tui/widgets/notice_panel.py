@@ -1,4 +1,4 @@
-"""What went wrong, in words: what happened, what is safe, which key goes on. It stays until it is dismissed or mended."""
+"""What went wrong, in words: what happened, what is safe, which key goes on. It stays until dismissed."""
 
 from __future__ import annotations
 
@@ -33,13 +33,18 @@ class NoticePanel(Static):
             sentences: What happened and what is safe; plain text.
             keys: Which keys go on, as markup for the lower border.
         """
-        self.border_title = Content(title)  # type: ignore[assignment]
+        self.border_title = Content(title)
         self.border_subtitle = keys
         self.update(Content(visible(sentences)))
         self.add_class("-open")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether something is told."""
+        return self.has_class("-open")
+
     def dismiss(self) -> bool:
         """Hide the panel; False when it was hidden."""
-        was_open = self.has_class("-open")
+        was_open = self.is_open
         self.remove_class("-open")
         return was_open

@@ -29,8 +29,8 @@ class StatusLine(Widget):
     }
     """
 
-    state: reactive[str] = reactive("")
-    """What is going on, as markup."""
+    state: reactive[Content] = reactive(Content)
+    """What is going on."""
 
     running: reactive[bool] = reactive(False)
     """Whether something is under way."""
@@ -40,7 +40,7 @@ class StatusLine(Widget):
         ids = next(ids for columns, ids in GLOBAL_KEYS.items() if self.size.width + 4 >= columns)
         keys = Content("  ").join([Content.from_markup(hint(action_id)) for action_id in ids])
         left = Content.assemble(("● " if self.running else "○ ", "$accent" if self.running else "$quiet"))
-        left += Content.from_markup(self.state)
+        left += self.state
         room = self.size.width - keys.cell_length - 2
         if left.cell_length > room:
             left = left.truncate(max(0, room), ellipsis=True)

@@ -62,7 +62,7 @@ class TextPane(ScrollView, can_focus=True):
         self.document = document
         self.following = True
         self._shown_rows = 1
-        self._strips: LRUCache[int, Strip] = LRUCache(500)
+        self._strips: LRUCache[int, Strip] = LRUCache(150)  # a few screens
 
     def show_change(self, first_row: int) -> None:
         """Repaint what an append or a truncation changed, and follow the end.
@@ -129,18 +129,19 @@ class TextPane(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """One row of the view."""
         row = y + self.scroll_offset.y
-        width = self.size.width
-        style = self.rich_style
+        selection = self.text_selection
+        if selection is None and (strip := self._strips.get(row)) is not None:
+            return strip
+        width, style = self.size.width, self.rich_style
         if not self.document.length and not self.writing:
             return self._empty_line(y, width, style)
         if row >= self.document.row_count:
-            return Strip.blank(width, style)
-        selection = self.text_selection
-        if selection is not None:
+            strip = Strip.blank(width, style)
+        elif selection is not None:
             return self._row_strip(row, width, style, selection.get_span(row))
-        strip = self._strips.get(row)
-        if strip is None:
-            strip = self._strips[row] = self._row_strip(row, width, style, None)
+        else:
+            strip = self._row_strip(row, width, style, None)
+        self._strips[row] = strip
         return strip
 
     def _row_strip(self, row: int, width: int, style: Style, span: tuple[int, int] | None) -> Strip:

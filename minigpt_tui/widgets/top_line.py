@@ -54,6 +54,6 @@ class TopLine(Widget):
         if model is None:
             return Content("")
         return Content.assemble(
-            visible(model.name),
+            visible(model.name.rstrip("/").rpartition("/")[2]),  # a model that was named by its path
             (f" · {count_text(model.parameters)} · {model.device} {model.precision}", "$quiet"),
         )

@@ -57,6 +57,9 @@ def test_a_text_that_cannot_be_trained_on(name, data, part, cli, own_home, tmp_p
         (["train", "fables", "--set", "stepz=3"], "did you mean steps?"),
         (["train", "fables", "--set", "steps"], "KEY=VALUE"),
         (["train", "fables", "--set", "steps=soon"], "whole number"),
+        (["train", "fables", "--set", "epochs=1e308"], "at most 1,000,000"),
+        (["train", "fables", "--set", "precision=fp16"], "choose one of auto, fp32, bf16"),
+        (["train", "fables", "--set", f"seed={10**400}"], "it must be from 0 to 9,223,372,036,854,775,807"),
         (["train", "fables", "--set", "n_head=3"], "n_embd must be a multiple of n_head"),
         (["train", "fables", "--preset", "nanoo"], "did you mean nano?"),
         (["train", "fables", "--config", "nowhere.toml"], "nowhere.toml cannot be read"),
@@ -78,6 +81,7 @@ def test_a_setting_that_is_wrong(words, part, cli, own_home):
         (["eval", "--model", "TINY", "--data", "nowhere"], "there is no text 'nowhere'"),
         (["train", "fable", *QUICK], "did you mean fables?"),
         (["train", "fables", "--name", "../x", *QUICK], "cannot name a run"),
+        (["train", "fables", "--name", "漢" * 90, *QUICK], "too long for a run"),
     ],
 )
 def test_a_thing_that_is_not_there(words, part, cli, tiny_model):

@@ -74,6 +74,22 @@ def test_export_refuses_a_path_that_exists_and_leaves_it_as_it_was(cli, model, t
     assert (target / "mine.txt").read_text() == "precious"
 
 
+def test_export_replaces_a_model_when_asked_to_and_never_anything_else(cli, model, tmp_path):
+    target = tmp_path / "exported"
+    assert cli("models", "export", "mine", "--to", "hf", target).status == 0
+    refused = cli("models", "export", "mine", "--to", "hf", target, "--dtype", "bf16")
+    assert refused.status == 1
+    assert "--force" in refused.err
+    assert cli("models", "export", "mine", "--to", "hf", target, "--dtype", "bf16", "--force").status == 0
+    assert json.loads(cli("models", "show", target, "--json").out)["dtype"] == "bf16"
+    (target / "notes.txt").write_text("precious")
+    result = cli("models", "export", "mine", "--to", "hf", target, "--force")
+    assert result.status == 1
+    assert result.is_one_error_line
+    assert "notes.txt" in result.err
+    assert (target / "notes.txt").read_text() == "precious"
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
 def test_export_writes_a_model_in_the_precision_asked_for(cli, model, tmp_path, dtype):
     target = tmp_path / dtype

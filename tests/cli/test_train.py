@@ -116,7 +116,8 @@ def test_the_length_said_last_counts(tmp_path):
     assert read_settings("nano", file, ("steps=90",)).epochs is None
 
 
-@pytest.mark.parametrize("content", ["steps = ", "stepz = 3", "steps = 'many'", "steps = 0", "\xff"])
+@pytest.mark.parametrize("content", ["steps = ", "stepz = 3", "steps = 'many'", "steps = 0", "\xff",
+                                     "steps = " + "9" * 5000, "normalize = " + "[" * 5000])  # fmt: skip
 def test_a_wrong_config_file_is_refused_with_what_is_wrong(content, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_bytes(content.encode("latin1"))

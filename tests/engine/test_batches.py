@@ -114,6 +114,16 @@ def test_a_text_shorter_than_a_window_says_how_long_it_is_and_what_is_needed():
     assert (x == np.arange(16)).all()
 
 
+@pytest.mark.parametrize("length", [0, 1, 2])
+def test_a_text_that_fits_no_window_at_all_is_not_told_to_make_it_smaller(length):
+    with pytest.raises(DataError) as caught:
+        Batches(numbered(length), 16, 4, 1, EOT)
+    assert caught.value.hint == "use a longer text"
+    with pytest.raises(DataError, match=r"at most 2\)"):
+        Batches(numbered(3), 16, 4, 1, EOT)
+    Batches(numbered(3), 2, 4, 1, EOT)
+
+
 @quick
 @given(st.integers(2, 500), blocks)
 def test_evaluation_predicts_every_token_but_the_first_exactly_once(length, block):

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import ENDLESS, SamplingParams, TrainConfig
+from engine.config import ENDLESS, SMALLEST_BPE, SamplingParams, TrainConfig
 from engine.errors import InvalidSettingError
-from engine.validation import fields, make, parse_assignments, to_dict
+from engine.text.tokenizers import train_tokenizer
+from engine.validation import Setting, fields, make, parse_assignments, to_dict
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,53 @@ def test_a_bad_sampling_setting_is_refused_in_words(values, says):
         make(SamplingParams, values)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "says"),
+    [
+        (SamplingParams, {"temperature": "hot"}, "temperature is 'hot': it must be a number"),
+        (SamplingParams, {"temperature": True}, "it must be a number"),
+        (SamplingParams, {"temperature": None}, "it must be a number"),
+        (SamplingParams, {"top_k": 2.0}, "top_k is 2.0: it must be a whole number"),
+        (SamplingParams, {"seed": "7"}, "it must be a whole number or none"),
+        (SamplingParams, {"stop": "END"}, "stop is 'END': it must be a list of texts"),
+        (SamplingParams, {"stop": ["END"]}, "a list of texts"),
+        (SamplingParams, {"stop": (1,)}, "a list of texts"),
+        (TrainConfig, {"bias": 1}, "bias is 1: it must be true or false"),
+        (TrainConfig, {"sample_prompt": 3}, "it must be text"),
+        (TrainConfig, {"family": "gpt4"}, "choose one of gpt2, nanochat, qwen3"),
+        (TrainConfig, {"family": 2}, "choose one of"),
+        (TrainConfig, {"normalize": ("upper",)}, "each one of nfc, newlines, lowercase"),
+        (TrainConfig, {"epochs": "2"}, "it must be a number or none"),
+        (TrainConfig, {"precision": "fp16"}, "choose one of auto, fp32, bf16"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_in_words_by_the_constructor(cls, values, says):
+    with pytest.raises(InvalidSettingError) as caught:
+        cls(**values)
+    assert says in str(caught.value)
+
+
+def test_a_whole_number_is_a_number_and_none_is_no_length():
+    assert SamplingParams(temperature=1, seed=None).temperature == 1
+    assert TrainConfig(epochs=2, normalize=("nfc",)).epochs == 2
+
+
+def test_numbers_beyond_all_measure_are_out_of_range():
+    for value in (10**400, -(10**400), float("inf"), float("nan")):
+        with pytest.raises(InvalidSettingError, match="it must be from 0 to 10"):
+            SamplingParams(temperature=value)
+    with pytest.raises(InvalidSettingError, match=r"steps is 100,000,001: it must be from 1 to 100,000,000"):
+        TrainConfig(steps=100_000_001)
+    assert Setting("any", low=0).allows(10**400)
+
+
+def test_the_smallest_bpe_vocabulary_is_one_number():
+    config = TrainConfig(tokenizer="bpe", vocab_size=SMALLEST_BPE)
+    assert train_tokenizer("bpe", ["abc"], config.vocab_size).vocab_size == SMALLEST_BPE == 256 + 1
+    with pytest.raises(InvalidSettingError, match="vocab_size is 256"):
+        TrainConfig(tokenizer="bpe", vocab_size=256)
 
 
 def test_endless_is_a_length():

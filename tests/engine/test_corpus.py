@@ -171,6 +171,68 @@ def test_a_csv_with_a_very_long_text_or_without_rows(tmp_path):
         read_corpus(write(tmp_path / "b.csv", "text,more\n"))
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("text,id\na tale, with a comma,1\n", "3 cells at line 2 and 2 columns"),
+        ("text\none tale\nanother, longer tale\n", "2 cells at line 3 and 1 columns"),
+        ('text,id\n"a tale\non two lines",1\nand, more,2\n', "3 cells at line 4"),
+        ("text,id,text\na,1,b\n", "several columns named 'text'"),
+        ("text, text\na,b\n", "several columns named 'text'"),
+        ("The fox went down to the river.\nThe river said nothing.\n", "first line of .* looks like text"),
+        ("once upon a time there was\nand they lived\n", "first line of .* looks like text"),
+        ("1,the fox\n2,the river said nothing\n", "first line of .* looks like text"),
+        ("-0.5;the fox\n2;the river said nothing\n", "first line of .* looks like text"),
+    ],
+)
+def test_no_text_of_a_csv_is_lost_without_a_word(tmp_path, content, says):
+    with pytest.raises(DataError, match=says) as caught:
+        read_corpus(write(tmp_path / "a.csv", content))
+    assert caught.value.hint
+
+
+def test_a_csv_may_have_empty_cells_and_names_and_a_header_that_is_named_is_believed(tmp_path):
+    file = write(tmp_path / "a.csv", ",text,\n0,one tale,,\n1,another\n2\n")
+    assert read_corpus(file, val=file).train == ("one tale", "another")
+    survey = write(tmp_path / "b.csv", "1,What did you think of it all?\n2,It was a very good year for foxes\n")
+    with pytest.raises(DataError, match="--column"):
+        read_corpus(survey, val=survey)
+    answers = read_corpus(survey, val=survey, column="What did you think of it all?").train
+    assert answers == ("It was a very good year for foxes",)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('"one"\n\n{"text": "two"}\n', "an object at line 3 and a string at line 1"),
+        ('{"text": "one"}\n{"content": "two"}\n', "no text under 'text' at line 2"),
+        ('{"text": "one"}\n{"text": ["two", "three"]}\n', "no text under 'text' at line 2"),
+        ('{"text": "one"}\n{"text": 2}\n', "no text under 'text' at line 2"),
+        ('{"text": "one"}\n{"text": "half \\ud83d"}\n', r"half of a character \(U\+D83D\) at line 2"),
+        ('"one"\n"\\udc00"\n', r"half of a character \(U\+DC00\) at line 2"),
+        ('{"text": "one"}\n' + "[" * 100_000 + "\n", "nested too deeply at line 2"),
+        ('{"text": "one"}\n' + '{"a":' * 100_000 + "\n", "nested too deeply at line 2"),
+        ('{"text": "one", "n": ' + "1" * 5000 + "}\n", "not JSON at line 1"),
+    ],
+)
+def test_no_text_of_a_jsonl_file_is_lost_without_a_word(tmp_path, content, says):
+    with pytest.raises(DataError, match=says) as caught:
+        read_corpus(write(tmp_path / "a.jsonl", content))
+    assert caught.value.hint
+
+
+def test_a_jsonl_line_may_say_that_it_has_no_text(tmp_path):
+    file = write(
+        tmp_path / "a.jsonl", '{"text": "\\ud83e\\udd8a"}\n{"text": null, "x": "half \\ud83e"}\n{"text": "b"}\n'
+    )
+    assert read_corpus(file, val=file).train == ("\U0001f98a", "b")
+
+
+def test_a_path_that_no_file_can_have_is_one_clear_error():
+    with pytest.raises(DataError, match="cannot be read: File name too long"):
+        read_corpus("a" * 300)
+
+
 def test_jsonl_is_read_by_key_and_its_line_ends_are_kept(tmp_path):
     rows = [{"id": 1, "story": "one\u2028\r\ntwo", "by": "x"}, {"story": "three", "by": "y", "n": None}]
     file = write(tmp_path / "a.jsonl", "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n\n")

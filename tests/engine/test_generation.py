@@ -9,14 +9,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import make_tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import every_config, make
+from tiny_models import make_tiny
 
 from engine.checkpoints import load_model
 from engine.config import ENDLESS, SamplingParams
-from engine.errors import DataError
+from engine.errors import CheckpointError, DataError
 from engine.inference.decoder import Decoder
 from engine.inference.generator import Generation, window_start
 from engine.inference.noise import Noise, gumbel, philox
@@ -321,11 +321,10 @@ def test_a_text_ends_before_its_first_stop_string_however_it_arrives(text, stop,
     stream = TextStream(stop)
     pieces = [stream.push(text[place : place + size].encode()) for place in range(0, len(text), size)]
     found = "".join(pieces) + stream.close()
-    ends = [text.find(string) for string in stop if string in text]
-    if size == 1 and ends:  # the first stop string to be complete ends the text
-        complete = min((text.find(string) + len(string), text.find(string)) for string in stop if string in text)
-        ends = [min(text[: complete[0]].find(s) for s in stop if s in text[: complete[0]])]
-    assert found == (text[: min(ends)] if ends and size == 1 else found)
+    # the stop strings that the first pieces with one of them hold; the text ends before the leftmost of these
+    seen = next((text[:end] for end in range(size, len(text) + size, size) if any(s in text[:end] for s in stop)), "")
+    ends = [seen.find(string) for string in stop if string in seen]
+    assert found == (text[: min(ends)] if ends else text)
     assert all(string not in found for string in stop)
     assert text.startswith(found)
     assert stream.stopped == bool([string for string in stop if string in text])
@@ -344,6 +343,35 @@ def test_a_stop_string_ends_the_text_and_is_not_part_of_it(model):
     assert stopped == text[: text.find(stop)]
     assert generation.finish_reason == "stop"
     assert len(written) == text.find(stop) + 2
+
+
+@pytest.mark.parametrize("text", ["☃é☃", "naïve 日本 🙂 end"])
+def test_a_text_taken_up_inside_a_character_ends_it_whole(home, text):
+    make_tiny("tiny-bytes", tokenizer="byte", steps=1)
+    model = load_model("tiny-bytes", "cpu", "fp32")
+    ids = model.tokenizer.encode(text)
+    for cut in range(1, len(ids)):
+        stream = Generation(model, ids[:cut], SamplingParams())._stream
+        rest = "".join(stream.push(model.tokenizer.token_bytes(token)) for token in ids[cut:]) + stream.close()
+        whole_before = text.encode()[:cut].decode("utf-8", "ignore")
+        assert whole_before + rest == text
+
+
+def test_a_model_that_answers_with_no_number_is_named(tiny_model):
+    model = load_model("tiny", "cpu", "fp32")
+    with torch.no_grad():
+        model.gpt.head.weight[3] = float("nan")
+    with pytest.raises(CheckpointError, match="no number"):
+        write(model)
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-20, 1e-3])
+def test_the_smallest_temperatures_are_greedy_and_not_broken(temperature):
+    logits = torch.tensor([1.0, 5.0, 5.1, -3.0])
+    for top_p in (1.0, 0.9):
+        filtered = filter_logits(logits, SamplingParams(temperature=temperature, top_p=top_p), NONE)
+        assert not torch.isnan(filtered).any()
+        assert draw(filtered, temperature, gumbel(1, 0, 1, 4)[0]) == 2
 
 
 def test_bytes_that_are_no_text_become_replacement_characters(home):

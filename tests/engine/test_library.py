@@ -176,6 +176,8 @@ def test_an_unknown_name_brings_the_nearest_and_a_missing_path_is_called_a_file(
         find_text("fabels")
     with pytest.raises(DataError, match=r"no file some/where\.txt"):
         find_text("some/where.txt")
+    with pytest.raises(DataError, match="no text 'aaa"):
+        find_text("a" * 300)
     with pytest.raises(DataError, match=r"tinyshakespeare is not downloaded yet: .*data get tinyshakespeare"):
         find_text("tinyshakespeare")
 

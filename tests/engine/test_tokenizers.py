@@ -326,3 +326,49 @@ def test_a_damaged_tokenizer_is_one_clear_error(tmp_path, damage):
         Tokenizer.open(tmp_path)
     assert str(tmp_path) in caught.value.message
     assert caught.value.hint
+
+
+def tokenizer_json(folder: Path, vocabulary: dict[str, int]) -> None:
+    """A char tokenizer's file whose vocabulary was changed."""
+    train_tokenizer("char", ["abc"]).save(folder)
+    values = json.loads((folder / "tokenizer.json").read_text())
+    values["model"]["vocab"] = vocabulary
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    "vocabulary",
+    [
+        {"a": 0, "b": 1, "c": 1},  # one id for two characters
+        {"a": 0, "b": 0, "c": 0},
+        {"a": 0, "b": 1, "c": 3},  # and the id of the end of text
+        {"a": 0, "b": 1},  # no character has id 2
+        {"a": 0, "b": 1, "c": 7},
+        {"a": 0, "b": 1, "c": 4_000_000_000},
+        {},
+    ],
+)
+def test_a_char_tokenizer_whose_ids_have_holes_or_doubles_is_refused(vocabulary, tmp_path):
+    tokenizer_json(tmp_path, vocabulary)
+    with pytest.raises(TokenizerError) as caught:
+        Tokenizer.open(tmp_path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("ids", [[-1], -1, 10**30, True, [True], "258", [], 2**32, 2**32 + 258, 300])
+def test_an_end_of_text_that_is_no_id_is_not_taken_for_one(tmp_path, ids):
+    gpt2_files(tmp_path)
+    vocab = json.loads((tmp_path / "vocab.json").read_text())
+    del vocab[END_OF_TEXT]
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab))
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+    with pytest.raises(TokenizerError, match="no token for the end"):
+        Tokenizer.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "\ud800", '{"a": ' + "1" * 5000 + "}"])
+def test_a_config_that_cannot_be_read_is_named(tmp_path, content):
+    train_tokenizer("char", ["hello"]).save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(TokenizerError, match=r"tokenizer_config\.json is damaged"):
+        Tokenizer.open(tmp_path)

@@ -10,7 +10,8 @@ from minigpt_tui.text_document import Kind, TextDocument, wrap
 from minigpt_tui.visible import visible
 
 PIECES = ["a", "word ", "longer-word ", " ", "   ", "\n", "\t", "é", "e\u0301", "漢字", "👩\u200d💻", "❤\ufe0f", "🇩🇪",
-          "\x1b[31m", "\x9b", "\r", "\0", "☃", "क्षि", "\u200d", "\ufe0f", "[red]", "\u0301", "©\ufe0f", "привет"]  # fmt: skip
+          "\x1b[31m", "\x9b", "\r", "\0", "☃", "क्षि", "\u200d", "\ufe0f", "[red]", "\u0301", "©\ufe0f",
+          "привет"]  # fmt: skip
 texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=30)
 widths = st.integers(4, 40)
 

@@ -1,0 +1,201 @@
+"""Files and directories that are there whole or not at all, at whatever byte their writing is cut short. Knows nothing
+of what is in them.
+
+What is being written has a hidden name, `.NAME.writing-XXXX`, and a lock that dies with its writer; what a killed
+writer left is cleared away by the next one. Where two directories cannot change places in one step, the old one is
+`.NAME.old-XXXX` for the moment between two renames, and `recover` brings it back after a kill in that moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+_WRITING, _OLD = ".writing-", ".old-"
+
+_NO_LOCKS_SECONDS = 3600.0
+"""On Windows, which cannot lock a directory, what nobody has changed for this long is taken as abandoned."""
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file, or replace it, in one step.
+
+    Raises:
+        OSError: It cannot be written; what was there is there still.
+    """
+    with _half_written(path) as folder:
+        temporary = folder / path.name
+        temporary.write_bytes(data)
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+
+
+@contextlib.contextmanager
+def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """An empty directory to fill, private to the user; once the block ends well, it is at `path` in one step.
+
+    Args:
+        path: Where it will be. What a symbolic link points to is replaced, not the link.
+        replace: Whether it takes the place of a directory that is there already.
+
+    Raises:
+        OSError: It cannot be written, or something is there; then what was there is there still.
+    """
+    path = Path(os.path.realpath(path))
+    with _half_written(path) as folder:
+        yield folder
+        for inside in sorted(folder.rglob("*")):
+            sync(inside)
+        sync(folder)
+        if replace and path.exists():
+            _replace(folder, path)
+        else:
+            folder.rename(path)
+        sync(path.parent)
+
+
+def remove_directory(path: Path) -> None:
+    """Delete a directory: it is gone from its name at once, and never half there.
+
+    Raises:
+        OSError: It cannot be renamed or deleted.
+    """
+    with _half_written(path) as folder:
+        path.rename(folder / path.name)
+        sync(path.parent)
+        shutil.rmtree(folder / path.name)
+
+
+def recover(path: Path) -> None:
+    """Bring back the directory that was at `path` when the writer of its successor was killed between two renames."""
+    try:
+        if path.exists() or path.is_symlink():
+            return
+    except OSError:  # a name longer than the file system's, a folder that may not be looked into
+        return
+    for old in _beside(path, _OLD):
+        if _is_abandoned(old):
+            with contextlib.suppress(OSError):  # a folder that cannot be changed, or another process was faster
+                old.rename(path)
+                sync(path.parent)
+            return
+
+
+def recover_all(folder: Path) -> None:
+    """`recover` every name of a folder."""
+    for name in _names(folder):
+        if match := re.fullmatch(rf"\.(.+){re.escape(_OLD)}\w+", name):
+            recover(folder / match[1])
+
+
+def sync(path: Path) -> None:
+    """Wait until what a file or directory holds is on the disk."""
+    if os.name != "posix" and path.is_dir():  # only POSIX opens directories
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _half_written(path: Path) -> Iterator[Path]:
+    """A hidden directory beside `path` for what is on its way there; what is still in it at the end is removed."""
+    for abandoned in (*_beside(path, _WRITING), *(_beside(path, _OLD) if path.exists() else ())):
+        if _is_abandoned(abandoned):
+            shutil.rmtree(abandoned, ignore_errors=True)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}{_WRITING}", dir=path.parent))
+        with _locked(folder):
+            if not folder.exists():
+                continue  # cleared away by another writer, in the moment before it was locked
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Put a directory in the place of another, which ends at the name `new` or is removed."""
+    if _exchange(new, path):
+        return
+    old = path.with_name(new.name.replace(_WRITING, _OLD))
+    with _locked(path):
+        path.rename(old)
+        try:
+            new.rename(path)
+        finally:
+            if not path.exists():
+                old.rename(path)
+        sync(path.parent)
+        old.rename(new)  # under its old name, `recover` would take it for what is missing
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step; false where the system or its file system cannot."""
+    if sys.platform != "linux":
+        return False
+    import ctypes  # here, as those who only read models need not wait for it
+
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock that tells other processes that the writer of a directory lives."""
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: then nothing is taken as abandoned
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether the writer of a directory is gone."""
+    try:
+        if sys.platform == "win32":
+            return time.time() - path.stat().st_mtime > _NO_LOCKS_SECONDS
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _beside(path: Path, mark: str) -> list[Path]:
+    """What writers of `path` left beside it."""
+    pattern = re.compile(re.escape(f".{path.name}{mark}") + r"\w+")
+    return [path.parent / name for name in _names(path.parent) if pattern.fullmatch(name)]
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return []

@@ -180,7 +180,7 @@ class Tokens(Message, frozen=True, kw_only=True, tag="tokens"):
 
     Attributes:
         context: Tokens now in the model's window, and `block_size` is where it is full.
-        tokens_per_second: Speed so far, without the first token; 0 while unknown.
+        tokens_per_second: Speed over the last second; 0 while unknown.
     """
 
     id: int

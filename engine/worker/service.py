@@ -8,6 +8,7 @@ import math
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -41,6 +42,9 @@ from engine.worker.protocol import (
 
 CATCH_UP_SECONDS = 0.05
 """A paced text that fell behind makes up for no more than this; the rest of the delay stays."""
+
+SPEED_SECONDS = 1.0
+"""The speed that is told while a text is written is of this last time."""
 
 SCORED_BYTES = 36
 """The least that one scored token takes in a message."""
@@ -206,6 +210,7 @@ class Writer:
         self._last_at = 0.0
         self._beat = -math.inf  # when the last token was due, which is a little before it was drawn
         self._batch: list[Token] = []
+        self._recent: deque[tuple[float, int]] = deque()  # when a token came, and how many there were by then
         self._sent_at = -math.inf
 
     @property
@@ -259,6 +264,9 @@ class Writer:
         self._last_at = time.monotonic()
         if self._first_at is None:
             self._first_at = self._last_at
+        self._recent.append((self._last_at, self._generation.new_tokens))
+        while self._last_at - self._recent[0][0] > SPEED_SECONDS and len(self._recent) > 2:
+            self._recent.popleft()
         self._batch.append(token)
 
     def _flush(self) -> None:
@@ -275,7 +283,7 @@ class Writer:
             id=self.id,
             tokens=tuple(tokens),
             context=self._generation.context,
-            tokens_per_second=self._tokens_per_second(),
+            tokens_per_second=self._recent_speed(),
         )
         try:
             self._connection.send(event)
@@ -303,7 +311,13 @@ class Writer:
             )
         )
 
+    def _recent_speed(self) -> float:
+        """Tokens per second of late, so that a change of pace shows; 0 while there is but one token."""
+        (began, before), (ended, after) = self._recent[0], self._recent[-1]
+        return (after - before) / (ended - began) if ended > began else 0.0
+
     def _tokens_per_second(self) -> float:
+        """Tokens per second over the whole text, without the first token."""
         if self._first_at is None or self._last_at <= self._first_at:
             return 0.0
         return (self._generation.new_tokens - 1) / (self._last_at - self._first_at)

@@ -51,6 +51,9 @@ class Scripted:
     def set_params(self, params: SamplingParams) -> None:
         self.params = params
 
+    def cancel(self) -> None:
+        self.finish_reason = "cancelled"
+
     def __next__(self) -> Token:
         if self.new_tokens == self.params.max_new_tokens:
             self.finish_reason = "length"
@@ -171,6 +174,18 @@ def test_times_are_those_of_the_text_alone(clock: Clock) -> None:
     done = sent[-1][1]
     assert done.time_to_first_token == pytest.approx(1.25)
     assert done.tokens_per_second == pytest.approx(4.0)  # four tokens after the first, in one second
+
+
+def test_the_speed_that_is_told_is_that_of_the_last_second_and_the_end_tells_the_whole_texts(clock: Clock) -> None:
+    writer, _, sent = start(clock, pace=10.0, seconds=0.001)
+    run(writer, clock, until=1010.0)
+    assert sent[-1][1].tokens_per_second == pytest.approx(10, rel=0.05)
+    writer.change(SetParams(id=1, pace=0.0))
+    while clock.now < 1012.0:
+        writer.advance()
+    assert sent[-1][1].tokens_per_second == pytest.approx(1000, rel=0.05)
+    writer.cancel()
+    assert sent[-1][1].tokens_per_second == pytest.approx(2100 / 12, rel=0.1)
 
 
 def test_no_message_is_longer_than_allowed_and_no_token_is_lost(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:

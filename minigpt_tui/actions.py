@@ -29,7 +29,7 @@ class Action:
     """Something that can be done.
 
     Attributes:
-        id: Its name in the remapping of keys.
+        id: Its name, by which bindings and hints find it; no two have the same.
         keys: Textual's names of its keys, parted by commas; empty when the palette alone has it.
         shown: Its main key as it stands on the screen.
         title: Two or three words.

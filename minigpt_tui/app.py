@@ -5,16 +5,19 @@ session. It imports no torch: text comes from the engine's process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import signal
 import sys
 import time
+from functools import partial
 from typing import ClassVar
 
-import msgspec
 from textual.app import App
 from textual.binding import BindingType
 from textual.command import CommandPalette, Provider
 from textual.theme import Theme
+from textual.worker import Worker
 
 from engine.config import Device, Precision
 from engine.errors import MiniGPTError, WorkerError
@@ -67,6 +70,7 @@ class MiniGPTApp(App[None]):
         self._asked_to_quit = 0.0
         self._deaths: list[float] = []
         self._leaving = False
+        self._signals: list[int] = []  # those that end the app in good order
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         known = self.session.theme in self.available_themes
@@ -88,11 +92,25 @@ class MiniGPTApp(App[None]):
         self.engine.on_state = self._engine_moved
         self.theme_changed_signal.subscribe(self, self._theme_changed)
         # Its process would compete with the first paint.
-        self.call_after_refresh(self.run_worker, self._start_engine(), group="engine", exclusive=True)
+        self.call_after_refresh(self._bring, self.play.wanted_model)
         if self._session_problem:
             self.call_after_refresh(
-                self.play.tell, "A fresh start", f"{self._session_problem} Nothing else is lost.", hints(["help"])
+                partial(self.play.tell, letters=False),
+                "A fresh start",
+                f"{self._session_problem} Nothing else is lost.",
+                hints(["help"]),
             )
+        self._heed_signals()
+
+    def _heed_signals(self) -> None:
+        """Leave in good order when the terminal closes or the system asks: the session kept, the terminal as it was."""
+        loop = asyncio.get_running_loop()
+        for name in ("SIGTERM", "SIGHUP"):
+            if number := getattr(signal, name, None):
+                # Neither every system nor every thread has them.
+                with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                    loop.add_signal_handler(number, self.call_later, self.action_quit)
+                    self._signals.append(number)
 
     def on_ready(self) -> None:
         """Spare the collector what lives as long as the app: looking through it would hold the loop for 50 ms."""
@@ -100,30 +118,38 @@ class MiniGPTApp(App[None]):
         gc.freeze()
         sys.setswitchinterval(0.001)  # seconds that the threads which read keys and write the screen wait for the loop
 
-    async def _start_engine(self) -> None:
-        """Start the process and load the model; what goes wrong is said on the screen."""
+    def _bring(self, model: str) -> None:
+        """Have a model loaded, by an engine that is started where none runs, in place of what was to be loaded."""
+        self.play.loading_model, self.play.load_failed = model, False
+        # Not a coroutine yet: the next one may take its place before it has begun.
+        _: Worker[None] = self.run_worker(partial(self._load, model), group="engine", exclusive=True)
+
+    async def _load(self, model: str) -> None:
+        """Start the engine where it does not run, and load a model; what goes wrong is said on the screen."""
+        play = self.play
         try:
             await self.engine.start()
         except WorkerError as error:
-            self.play.tell("The engine does not start", str(error), hints(["again"]))
+            play.loading_model = None
+            play.tell("The engine does not start", str(error), hints(["again"]))
             return
-        await self._load(self.play.wanted_model)
-
-    async def _load(self, model: str) -> None:
         try:
-            loaded: Loaded = await self.engine.load(model, self.play.device, self.play.precision)
-        except WorkerError:
-            return  # `_engine_moved` says why it died
+            loaded: Loaded = await self.engine.load(model, play.device, play.precision)
         except MiniGPTError as error:
-            self.play.cannot_load(model, error)
+            play.loading_model = None
+            if self.engine.state != "dead":  # else `_engine_moved` has said why it died
+                play.load_failed = True
+                play.cannot_load(model, error)
             return
-        self.play.wanted_model, self.play.model = model, loaded.model
-        self.play.engine_came_back()
+        play.wanted_model, play.model, play.loading_model = model, loaded.model, None
+        play.engine_came_back()
 
     def _engine_moved(self, state: str, detail: str) -> None:
         if self._leaving or not self.play.is_running:
             return
         self.play.engine_state = state
+        if state == "ready" and self.play.loading_model is None:  # a text that was asked for has started it
+            self._bring(self.play.wanted_model)
         if state != "dead":
             return
         now = time.monotonic()
@@ -131,11 +157,11 @@ class MiniGPTApp(App[None]):
         again = len(self._deaths) < RESTARTS
         self.play.engine_died(detail, again)
         if again:
-            self.run_worker(self._start_engine(), group="engine", exclusive=True)
+            self._bring(self.play.wanted_model)
 
     async def action_use_model(self, name: str) -> None:
         """Load another model; the one before writes on until it is there."""
-        self.run_worker(self._load(name), group="engine", exclusive=True)
+        self._bring(name)
 
     def on_play_screen_models_requested(self) -> None:
         """Show the models to choose from."""
@@ -148,11 +174,15 @@ class MiniGPTApp(App[None]):
 
     def on_play_screen_session_changed(self) -> None:
         """Keep the session, beside the loop: a disk may be slow."""
-        session = msgspec.structs.replace(self.session, prompts=list(self.session.prompts))
-        self.run_worker(asyncio.to_thread(save_session, session), group="session", exclusive=True)
+        self.run_worker(asyncio.to_thread(save_session, self.session), group="session", exclusive=True)
+
+    def on_play_screen_engine_wanted(self) -> None:
+        """Try the engine and the model again."""
+        self._bring(self.play.wanted_model)
 
     def _theme_changed(self, theme: Theme) -> None:
         self.session.theme = theme.name
+        self.on_play_screen_session_changed()
 
     async def action_quit(self) -> None:
         """Leave: keep the session, end the engine."""
@@ -164,6 +194,8 @@ class MiniGPTApp(App[None]):
     async def on_unmount(self) -> None:
         """End the engine, however the app ends."""
         self._leaving = True
+        for number in self._signals:
+            asyncio.get_running_loop().remove_signal_handler(number)
         await self.engine.close()
 
     # Actions.

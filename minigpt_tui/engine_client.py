@@ -88,15 +88,22 @@ class EngineClient:
         self._session: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()  # ready, or never will be
         self._changing = asyncio.Lock()
+        self._starting: asyncio.Task[None] | None = None
         self._closing = False
         self._fault: WorkerError | None = None
 
     async def start(self) -> None:
         """Start the process, unless it runs; returns once it is spawned.
 
+        Cancelling whoever waits here does not cancel the start: others may count on the process.
+
         Raises:
             WorkerError: It cannot be spawned.
         """
+        self._starting = asyncio.create_task(self._start(), name="start of the engine")
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
         async with self._changing:
             if self._session and not self._session.done():
                 return
@@ -106,10 +113,12 @@ class EngineClient:
             self._settled.clear()
             try:
                 self._process = await WorkerProcess.spawn(self._command or COMMAND, log.target, environment)
-            except WorkerError as error:
+            except BaseException as error:  # also where the loop is closing: nobody must wait for this process
                 log.close()
-                self._fault = error
-                self._move("dead", str(error))
+                self._process = None
+                self._fault = error if isinstance(error, WorkerError) else WorkerError("its start was interrupted")
+                self._settled.set()
+                self._move("dead", str(self._fault))
                 raise
             self._session = asyncio.create_task(self._attend(self._process, log), name="engine")
             self._move("starting")

@@ -34,7 +34,7 @@ class LiveWriting:
 
     Attributes:
         running: Whether a text was asked for and has not ended.
-        first_ms: Milliseconds from the request (once the model is loaded) to the first token on the screen, or None.
+        stopping: Whether the engine was told to end the text and has not done so yet.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class LiveWriting:
         on_change: Callable[[int], None],
         on_end: Callable[[MiniGPTError | None], None],
     ) -> None:
-        self.running = False
-        self.first_ms: float | None = None
+        self.running = self.stopping = False
+        self._begun = False  # whether something of the text is on the screen
         self._engine, self._writing = engine, writing
         self._on_begin, self._on_change, self._on_end = on_begin, on_change, on_end
         self._task: asyncio.Task[None] | None = None
         self._stream: GenerationStream | None = None
         self._pending: list[Tokens | ParamsChanged | Done] = []
-        self._asked_at = self._last_frame = 0.0
+        self._last_frame = 0.0
         self._frame_seconds = FRAME
         self._frame_due: asyncio.TimerHandle | None = None
         # What the engine shall go on with, also where it has not begun yet.
@@ -63,7 +63,7 @@ class LiveWriting:
     @property
     def streaming(self) -> bool:
         """Whether text is coming."""
-        return self.running and self.first_ms is not None
+        return self.running and self._begun
 
     def write(
         self,
@@ -90,7 +90,7 @@ class LiveWriting:
             resume: Takes the beginning in, where the text that is there goes on; else it is replaced.
         """
         self.abandon("cancelled")
-        self.running, self.first_ms, self._asked_at = True, None, time.monotonic()
+        self.running, self.stopping, self._begun = True, False, False
         self._params, self._pace = params, pace
 
         async def follow() -> None:
@@ -113,13 +113,11 @@ class LiveWriting:
                         self._pending.append(event)
                         self._ask_for_frame()
                         continue
-                    self._asked_at = time.monotonic()  # the model is loaded and the prompt read
                     if resume:
                         resume(event, params)
-                        self._on_begin("")
                     else:
                         self._writing.start(event, prompt, params)
-                        self._on_begin(event.left_out)
+                    self._on_begin(event.left_out)
 
         async def attend() -> None:
             try:
@@ -142,8 +140,9 @@ class LiveWriting:
             self._stream.set_params(pace=pace)
 
     def stop(self) -> None:
-        """End the text at its next token, or the request when no engine has it yet."""
-        if self._stream is not None and self.first_ms is not None:
+        """End the text at its next token; at once where the engine has not begun it, or has not heard a first stop."""
+        if self._stream is not None and self._begun and not self.stopping:
+            self.stopping = True
             self._stream.cancel()
         else:
             self.abandon("cancelled")
@@ -180,8 +179,7 @@ class LiveWriting:
         events, self._pending = self._pending, []
         if not events:
             return
-        if self.first_ms is None:
-            self.first_ms = (self._last_frame - self._asked_at) * 1000
+        self._begun = True
         count = len(self._writing.trace)
         self._on_change(self._writing.apply(events))
         self._frame_seconds = FAST_FRAME if len(self._writing.trace) - count > FAST_TOKENS else FRAME
@@ -191,10 +189,10 @@ class LiveWriting:
     def _finish(self, reason: str, error: MiniGPTError | None) -> None:
         self._frame()
         if self.running:
-            if self.first_ms is not None:
+            if self._begun:
                 self._writing.finish_reason = reason
             self._end(error)
 
     def _end(self, error: MiniGPTError | None) -> None:
-        self.running, self._stream = False, None
+        self.running, self.stopping, self._stream = False, False, None
         self._on_end(error)

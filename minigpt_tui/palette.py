@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+from textual.fuzzy import Matcher
 
 from engine.catalog import CheckpointInfo, list_checkpoints
 from minigpt_tui.actions import ACTIONS, Action
@@ -22,7 +24,8 @@ class ActionProvider(Provider):
         """All actions, in their order."""
         for action in ACTIONS:
             if action.palette:
-                yield DiscoveryHit(_name(action), partial(self.app.run_action, action.target), help=action.sentence)
+                run = partial(self.app.run_action, action.target)
+                yield DiscoveryHit(Content(_name(action)), run, _name(action), _literal(action.sentence))
 
     async def search(self, query: str) -> Hits:
         """The actions that match."""
@@ -31,7 +34,21 @@ class ActionProvider(Provider):
             score = matcher.match(_name(action)) if action.palette else 0
             if score > 0:
                 run = partial(self.app.run_action, action.target)
-                yield Hit(score, matcher.highlight(_name(action)), run, help=action.sentence)
+                yield Hit(score, highlighted(matcher, _name(action)), run, _name(action), _literal(action.sentence))
+
+
+def _literal(text: str) -> str:
+    """Markup that shows a text as it is: the palette takes all help for markup, and a model's name is anybody's."""
+    return text.replace("[", r"\[")
+
+
+def highlighted(matcher: Matcher, text: str) -> Content:
+    """A text with the letters that match; unlike the matcher's own way, brackets in it are no markup."""
+    content = Content(text)
+    for offset in matcher.fuzzy_search.match(matcher.query, text)[1]:
+        if not text[offset].isspace():
+            content = content.stylize(matcher.match_style, offset, offset + 1)
+    return content
 
 
 def _name(action: Action) -> str:
@@ -48,7 +65,8 @@ class ModelProvider(Provider):
     async def discover(self) -> Hits:
         """All models, the default first."""
         for info in self._models:
-            yield DiscoveryHit(visible_line(info.name), self._choose(info), help=model_facts(info))
+            name = visible_line(info.name)
+            yield DiscoveryHit(Content(name), self._choose(info), name, _literal(model_facts(info)))
 
     async def search(self, query: str) -> Hits:
         """The models that match."""
@@ -56,7 +74,7 @@ class ModelProvider(Provider):
         for info in self._models:
             name = visible_line(info.name)
             if (score := matcher.match(name)) > 0:
-                yield Hit(score, matcher.highlight(name), self._choose(info), help=model_facts(info))
+                yield Hit(score, highlighted(matcher, name), self._choose(info), name, _literal(model_facts(info)))
 
     def _choose(self, info: CheckpointInfo) -> partial[Coroutine[Any, Any, bool]]:
         return partial(self.app.run_action, f"app.use_model({info.name!r})")

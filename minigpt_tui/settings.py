@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,9 @@ PACES = (2.0, 5.0, 10.0, 20.0, 30.0, READING_PACE, 100.0, 200.0, 500.0)
 PROMPTS_KEPT = 200
 PROMPT_LENGTH_KEPT = 20_000
 """Longer prompts are not kept for the next session."""
+
+
+_SAVING = threading.Lock()
 
 
 class Session(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -75,11 +79,14 @@ def load_session() -> tuple[Session, str]:
 
 
 def save_session(session: Session) -> None:
-    """Write the session; when the disk does not let it, the next start is a fresh one."""
+    """Write the session as it is now; when the disk does not let it, the next start is a fresh one.
+
+    Threads may save one session at the same time: whichever writes last writes its latest state.
+    """
     path = session_file()
-    kept = [prompt for prompt in session.prompts if len(prompt) <= PROMPT_LENGTH_KEPT]
-    data = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(session, prompts=kept)))
-    with contextlib.suppress(OSError):
+    with _SAVING, contextlib.suppress(OSError):
+        kept = [prompt for prompt in session.prompts if len(prompt) <= PROMPT_LENGTH_KEPT]
+        data = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(session, prompts=kept)))
         folders.private(path.parent)
         write_atomically(path, data)
 

@@ -6,6 +6,7 @@ from engine.config import ENDLESS
 from engine.worker.protocol import ModelInfo
 from minigpt_tui.actions import hint
 from minigpt_tui.settings import Session
+from minigpt_tui.visible import visible_line
 from minigpt_tui.writing import Writing
 
 FINISHED = {
@@ -17,36 +18,67 @@ FINISHED = {
 """What a finish reason is called on the screen."""
 
 
-def engine_words(state: str, model: ModelInfo | None, wanted: str) -> str:
-    """What the engine is doing while it cannot write yet; empty when it can."""
+def short_name(name: str) -> str:
+    """A model's name on one line, without the folders of one that was named by its path."""
+    return visible_line(name.rstrip("/").rpartition("/")[2])
+
+
+def engine_words(state: str, model: ModelInfo | None, wanted: str, loading: str | None, failed: bool) -> str:
+    """What the engine is doing while it cannot write yet; empty when it can, or when there is nothing to wait for.
+
+    Args:
+        state: As its client calls it.
+        model: The model that was loaded last, or None.
+        wanted: The name of the model that shall write; empty for the default.
+        loading: The name of the model that is being loaded; None while none is.
+        failed: Whether the last one could not be loaded.
+    """
     if state in ("stopped", "starting"):
         return "starting the engine"
     if state == "importing":
         return "loading torch"
     if state == "dead":
         return "the engine stopped"
-    if model is None:
-        return f"loading {wanted}" if wanted else "loading the model"
-    return ""
+    if loading is None and (model is not None or failed):
+        return ""
+    name = wanted if loading is None else loading
+    if model is not None and name != wanted:
+        return f"loading {short_name(name)}; {short_name(model.name)} writes until then"
+    return f"loading {short_name(name)}" if name else "loading the model"
 
 
-def streaming_words(writing: Writing, first_ms: float) -> str:
-    """Speed and pace while text is written, as markup; numbers keep their width."""
+def no_model_words() -> str:
+    """That no model could be loaded, and what to do, as markup."""
+    return f"no model · {hint('choose_model', 'chooses one')}"
+
+
+def streaming_words(writing: Writing) -> str:
+    """The speed while text is written, as markup; numbers keep their width."""
     speed = f"{writing.tokens_per_second:6,.0f} tok/s" if writing.tokens_per_second else "     – tok/s"
-    return f"streaming {speed} · first {first_ms:.0f} ms · {hint('stop', 'stops')}"
+    return f"streaming {speed} · {hint('stop', 'stops')}"
 
 
-def text_keys(running: bool, session: Session) -> list[str]:
-    """The keys of the text panel as markup, the most needed first."""
+def stopping_words() -> str:
+    """While an engine that was told to stop does not answer, as markup."""
+    return f"the engine is told to stop · {hint('stop', 'leaves it')}"
+
+
+def text_keys(running: bool, session: Session, *, is_empty: bool = False) -> list[str]:
+    """The keys of the text panel as markup, the most needed first: those that act there now."""
     if running:
         other = f"pace {session.pace:g}" if session.full_speed else "full speed"
         return [hint("stop"), hint("full_speed", other), hint("slower"), hint("faster")]
+    if is_empty:
+        return [hint(action_id) for action_id in ("focus_prompt", "from_nothing", "choose_model")]
     return [hint(action_id) for action_id in ("continue", "again", "copy", "save")]
 
 
 def finished_words(writing: Writing) -> str:
     """What came of a text, as markup."""
-    parts = [f"{FINISHED.get(writing.finish_reason, writing.finish_reason)} · {writing.new_tokens:,} tokens"]
+    came_to = FINISHED.get(writing.finish_reason, writing.finish_reason)
+    if writing.finish_reason == "stop" and writing.params.stop:
+        came_to = "came to an end"  # the engine does not say whether at a stop string or by itself
+    parts = [f"{came_to} · {writing.new_tokens:,} tokens"]
     if writing.tokens_per_second:
         parts.append(f"{writing.tokens_per_second:,.0f} tok/s")
     if writing.first_token_seconds:

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from rich._unicode_data import load as load_cell_table
-from rich.cells import get_character_cell_size
+from rich.cells import cell_len
 
 from minigpt_tui.visible import UNSAFE, visible
 
 MIN_WIDTH = 4
 TAB_SIZE = 4
+
+CHARACTERS_PER_CELL = 8
+"""A row has at most so many characters for each of its cells: marks that take no cell would make it grow for ever."""
 
 _JOINER, _EMOJI_SELECTOR = "\u200d", "\ufe0f"
 
@@ -165,10 +167,6 @@ class TextDocument:
         """The row that holds the character at `offset` (for the end of the text, the last one)."""
         return max(0, bisect_right(self._starts, offset) - 1)
 
-    def row_text(self, row: int) -> str:
-        """A row's text as it is, newline and hanging space included."""
-        return self._rows[row]
-
     def row_start(self, row: int) -> int:
         """The offset of a row's first character."""
         return self._starts[row]
@@ -178,20 +176,18 @@ class TextDocument:
         start = self._starts[row]
         end = start + len(self._rows[row].removesuffix("\n"))
         found: list[Piece] = []
-        column = 0
+        tabs = _tab_widths(self._rows[row], self._width)
         for text, kind in self._runs_between(start, end):
             if not _special().search(text):
                 found.append(Piece(text, kind, False))
-                column += cells(text) if "\t" in self._rows[row] else 0
                 continue
             for part in _special().split(text):
                 if part == "\t":
-                    shown = " " * _tab_cells(column, self._width)
+                    shown = " " * next(tabs)
                 elif part:
                     shown = visible(part)
                 else:
                     continue
-                column += cells(shown)
                 found.append(Piece(shown, kind, shown != part and part != "\t"))
         return found
 
@@ -201,34 +197,50 @@ class TextDocument:
         text = self._rows[row].removesuffix("\n")
         if "\t" not in text:
             return self._starts[row] + max(0, min(index, len(text)))
-        shown = column = 0
+        shown = 0
+        tabs = _tab_widths(text, self._width)
         for place, character in enumerate(text):
-            width = _tab_cells(column, self._width) if character == "\t" else 1
+            width = next(tabs) if character == "\t" else 1
             if shown + width > index:
                 return self._starts[row] + place
             shown += width
-            column += width if character == "\t" else character_cells(character)
         return self._starts[row] + len(text)
 
 
 @functools.lru_cache(4096)
 def character_cells(character: str) -> int:
     """Cells that one character takes by itself: 0, 1 or 2; what is shown as a symbol takes 1."""
-    return get_character_cell_size(visible(character))
+    return cell_len(visible(character))
 
 
 def cells(text: str) -> int:
-    """Cells that shown text takes at most (joined and combined characters may take fewer on some terminals)."""
-    return sum(map(character_cells, text))
+    """Cells that shown text takes where it is drawn (joined characters may take others on some terminals)."""
+    return cell_len(text)
+
+
+# What a sequence takes is asked of the library that will draw it: its versions differ.
+@functools.lru_cache(4096)
+def _widened_by_selector(base: str) -> bool:
+    return bool(base) and cell_len(base + _EMOJI_SELECTOR) > cell_len(base)
 
 
 @functools.cache
-def _widened_by_selector() -> frozenset[str]:
-    return load_cell_table("auto").narrow_to_wide
+def _joiner_joins() -> bool:
+    return cell_len(f"👩{_JOINER}💻") < cell_len("👩💻")
 
 
 def _tab_cells(column: int, width: int) -> int:
     return max(0, min(TAB_SIZE - column % TAB_SIZE, width - column))
+
+
+def _tab_widths(row: str, width: int) -> Iterator[int]:
+    """The cells of each tab in a row."""
+    column = 0
+    for text in row.split("\t")[:-1]:
+        column += cells(visible(text))
+        tab = _tab_cells(column, width)
+        column += tab
+        yield tab
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -275,7 +287,9 @@ def _cut_by_cells(text: str, start: int, end: int, width: int) -> int:
     break_at = cluster = start  # where a break is good; where the last character with cells begins
     base = ""  # that character
     joined = wide = False
-    for index in range(start, end):
+    joiner_joins = _joiner_joins()
+    longest = start + width * CHARACTERS_PER_CELL
+    for index in range(start, min(end, longest)):
         character = text[index]
         if character in " \t":
             size = 1 if character == " " else _tab_cells(column, width)
@@ -283,14 +297,14 @@ def _cut_by_cells(text: str, start: int, end: int, width: int) -> int:
                 return index + 1  # it hangs over the end
             column, break_at, base, joined, wide = column + size, index + 1, "", False, False
             continue
-        if character == _JOINER:
-            joined = index > start
-            continue
-        if joined:
+        if joined:  # whatever comes after a joiner takes no cell, be it another joiner
             joined = False
             continue
+        if character == _JOINER:
+            joined = joiner_joins
+            continue
         if character == _EMOJI_SELECTOR:
-            size = int(base in _widened_by_selector())
+            size = int(_widened_by_selector(base))
             base = ""
         else:
             size = character_cells(character)
@@ -301,4 +315,6 @@ def _cut_by_cells(text: str, start: int, end: int, width: int) -> int:
         if column + size > width:
             return break_at if break_at > start else max(cluster, start + 1)
         column += size
-    return end
+    if end <= longest:
+        return end
+    return break_at if break_at > start else longest

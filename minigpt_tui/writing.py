@@ -23,7 +23,6 @@ class Writing:
         document: The text with its marks, wrapped.
         trace: What was known of each new token.
         prompt: The prompt as it was asked for; what `again` starts from.
-        left_out: Characters of the prompt that the model has never seen.
         seed: The seed in use, or None before the first text.
         params: The settings that the next token is drawn with.
         new_tokens: Tokens written since the last start or continuation.
@@ -45,7 +44,6 @@ class Writing:
         self.prompt_tokens = prompt_tokens
         self.trace = TokenTrace(len(prompt_tokens))
         self.latest: tuple[Alternative, ...] = ()
-        self.left_out = ""
         self._begin_run()
 
     def _begin_run(self) -> None:
@@ -72,7 +70,7 @@ class Writing:
         """A new text begins in place of the one that was here."""
         self.params = params
         self._reset(event.prompt_tokens)
-        self.prompt, self.seed, self.left_out = prompt, event.seed, event.left_out
+        self.prompt, self.seed = prompt, event.seed
         self.document.append(event.prompt, Kind.PROMPT)
 
     def resume_anew(self, event: Started, params: SamplingParams) -> None:

@@ -377,4 +377,10 @@ def _choose_column(file: Path, columns: dict[str, list[str]], column: str | None
     for name in TEXT_COLUMNS:
         if name in by_name:
             return by_name[name]
-    return max(columns, key=lambda name: sum(map(len, columns[name])) / max(len(columns[name]), 1))
+    longest = max(columns, key=lambda name: sum(map(len, columns[name])) / max(len(columns[name]), 1))
+    if all(_is_number(cell.strip()) for cell in columns[longest] if cell.strip()):
+        raise DataError(
+            f"{file} has no column that looks like text, the longest ({longest!r}) is of numbers",
+            "--column names one that is to be read all the same",
+        )
+    return longest

@@ -196,16 +196,19 @@ class Trainer:
                 self._diverged("validation loss", val_loss, self.step)
             metrics = msgspec.structs.replace(metrics, val_loss=val_loss)
             is_best = self.keeper.is_new_best(self.step, val_loss)
-        self._record(metrics)
+        self._write_metrics(metrics)
+        self._tell(metrics)
         if is_best or (self.step % config.save_interval == 0 if config.save_interval else due):
             self._save({"val": metrics.val_loss})
         if self.step % config.sample_interval == 0 if config.sample_interval else due:
             self._sample()
         self._write_status("running")
 
-    def _record(self, metrics: Metrics) -> None:
+    def _write_metrics(self, metrics: Metrics) -> None:
         self.metrics.append(metrics)
         self.run.append_metrics(metrics)
+
+    def _tell(self, metrics: Metrics) -> None:
         best = self.keeper.best
         best_loss, best_step = (best.loss, best.step) if best else (None, None)
         self.observer(Stepped(metrics=metrics, best_val_loss=best_loss, best_step=best_step))
@@ -247,10 +250,12 @@ class Trainer:
         for split, loss in losses.items():
             if not np.isfinite(loss):
                 self._diverged(f"loss of the {split} split", loss, self.step)
-        self._record(msgspec.structs.replace(metrics, val_loss=losses.get("val")))
+        metrics = msgspec.structs.replace(metrics, val_loss=losses.get("val"))
+        self._write_metrics(metrics)
         best_path = self._save(losses)
         if "val" in losses:
             best_path = self.keeper.settle({self.step: losses["val"]}, self._measure_saved)
+        self._tell(metrics)  # not before it is settled which step is the best
         best = self.keeper.best
         self._sample()
         ended = Ended(

@@ -4,6 +4,7 @@ usage, 130 interrupted. A traceback is shown with `--debug` alone.
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,11 @@ from minigpt_tui.cli.options import Common
 from minigpt_tui.cli.streams import close_quietly, say
 
 INTERRUPTED = 130
+
+_WHAT_TO_DO = {
+    errno.ENOSPC: ": make room on the disk and run it again",
+    errno.EDQUOT: ": delete what is not needed and run it again",
+}
 
 
 def run(command: click.Command, args: Sequence[str], prog_name: str) -> int:
@@ -37,7 +43,7 @@ def run(command: click.Command, args: Sequence[str], prog_name: str) -> int:
         return 0  # the reader has had enough, as `head` does
     except (KeyboardInterrupt, click.Abort):
         if sys.stderr.isatty():
-            print(file=sys.stderr)  # the terminal's ^C stands on the line
+            say("")  # the terminal's ^C stands on the line
         return INTERRUPTED
     except Exception as error:
         if common.debug:
@@ -60,7 +66,7 @@ def describe(error: Exception) -> tuple[str, int]:
     if isinstance(error, ImportError):
         return f"{error}: the installation is not complete, `minigpt-tui doctor` says what is missing", 1
     if isinstance(error, OSError) and error.strerror:
-        what = error.strerror[0].lower() + error.strerror[1:]
+        what = error.strerror[0].lower() + error.strerror[1:] + _WHAT_TO_DO.get(error.errno or 0, "")
         return (f"{error.filename}: {what}" if error.filename else what), 1
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
         return "out of memory: choose a smaller model, block_size or batch_size, or --device cpu", 1

@@ -11,7 +11,7 @@ import click
 
 from engine.config import SamplingParams
 from minigpt_tui.cli.failures import INTERRUPTED
-from minigpt_tui.cli.options import Common, engine_options, pass_common, sampling_options, sampling_params
+from minigpt_tui.cli.options import Common, Pace, engine_options, pass_common, sampling_options, sampling_params
 from minigpt_tui.cli.streams import check_text, read_prompt, say, write_json, write_text
 from minigpt_tui.cli.writing import as_json, open_model, read_by, write
 
@@ -24,7 +24,7 @@ SAMPLE_TOKENS = 300
 @sampling_options
 @click.option("--num-samples", type=click.IntRange(1), default=1, show_default=True, metavar="N",
               help="How many texts; the k-th uses seed + k.")  # fmt: skip
-@click.option("--pace", type=click.FloatRange(0), default=0.0, metavar="N",
+@click.option("--pace", type=Pace(), default=0.0, metavar="N",
               help="Tokens per second at most; 0 is full speed.  [default: 0]")  # fmt: skip
 @click.option("--logprobs", type=click.IntRange(0), metavar="K",
               help="With --json: each token's logprob, and the K likeliest there.")  # fmt: skip
@@ -54,6 +54,8 @@ def generate(
     if logprobs is not None and not as_lines:
         raise click.UsageError("--logprobs is part of the JSON: add --json")
     if interactive:
+        if num_samples > 1:
+            raise click.UsageError("--num-samples is not for --interactive, where each prompt has one text")
         from minigpt_tui.cli.interactive import converse
 
         converse(common, params, prompt=prompt, pace=pace, logprobs=logprobs, as_lines=as_lines)

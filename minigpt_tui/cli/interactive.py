@@ -125,7 +125,7 @@ def converse(
         except MiniGPTError as error:  # a wrong line is no reason to leave
             say(f"error: {error}")
         except KeyboardInterrupt:  # what was typed, or was being written, is dropped
-            print(file=sys.stderr)
+            say("")
 
 
 def _next_line() -> str | None:
@@ -134,10 +134,10 @@ def _next_line() -> str | None:
         try:
             return input("> ")
         except EOFError:
-            print(file=sys.stderr)
+            say("")
             return None
     if sys.stdin.isatty():
-        print("> ", end="", file=sys.stderr, flush=True)
+        say("> ", end="")
     line = sys.stdin.readline()
     return line.rstrip("\n") if line else None
 

@@ -4,6 +4,7 @@ Knows nothing of torch; ranges and help come from the settings themselves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, get_origin
@@ -45,6 +46,24 @@ class ModelName(click.types.StringParamType):
 
         names = [info.name for info in list_checkpoints() if info.name.startswith(incomplete)]
         return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="dir")]
+
+
+class Pace(click.FloatRange):
+    """Tokens per second: 0 or more, and a number that one can count to."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number.
+
+        Raises:
+            click.BadParameter: It is none, less than 0, not a number or infinite.
+        """
+        pace = float(super().convert(value, param, ctx))
+        if not math.isfinite(pace):
+            self.fail(f"{pace} is no pace; 0 is full speed", param, ctx)
+        return pace
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -10,15 +10,18 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from engine.errors import DataError, InvalidSettingError
 from minigpt_tui.visible import UNSAFE, visible, visible_line
 
 
-def say(message: str) -> None:
-    """Write one line to stderr: a message, never a result."""
-    print(visible_line(message), file=sys.stderr, flush=True)
+def say(message: str, *, end: str = "\n") -> None:
+    """Write one line to stderr: a message, never a result. Where nobody can read it any more, it is dropped."""
+    try:
+        print(visible_line(message), end=end, file=sys.stderr, flush=True)
+    except OSError:  # a reader that has gone away is no reason to end what the command does
+        _lead_nowhere(sys.stderr)
 
 
 def write_text(text: str) -> None:
@@ -88,10 +91,15 @@ def prepare_streams() -> None:
 
 def close_quietly() -> None:
     """Let what is still buffered for a reader that has gone away go nowhere, without a message at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            os.dup2(nowhere, stream.fileno())
+            _lead_nowhere(stream)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    """Let what is buffered in a stream, and what is written to it from now on, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -5,7 +5,6 @@ written, ctrl+c ending the text and keeping what was written. Imports torch only
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,10 @@ from minigpt_tui.cli.streams import say
 if TYPE_CHECKING:
     from engine.checkpoints import LoadedModel
     from engine.inference.generator import Generation
+
+
+NAP_SECONDS = 0.05
+"""Between tokens of a slow pace, how long ctrl+c may go unnoticed."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class _CancelledByInterrupt:
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
-        self._pressed = threading.Event()
+        self._pressed = False  # no threading.Event: a signal may come while this very thread holds its lock
 
     def __enter__(self) -> _CancelledByInterrupt:
         self._before = signal.signal(signal.SIGINT, self._interrupt)
@@ -139,14 +142,15 @@ class _CancelledByInterrupt:
         signal.signal(signal.SIGINT, self._before)
 
     def wait(self, seconds: float) -> None:
-        """Sleep, at most until ctrl+c."""
-        if seconds > 0:
-            self._pressed.wait(seconds)
+        """Sleep, at most until a moment after ctrl+c."""
+        until = time.monotonic() + seconds
+        while not self._pressed and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, NAP_SECONDS))
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self._generation.cancel()
-        self._pressed.set()
+        self._pressed = True
 
 
 def as_json(model: LoadedModel, prompt: Prompt, written: Written, logprobs: int | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import BindingType
 from textual.message import Message
+from textual.timer import Timer
 from textual.widget import Widget
 
 from engine.config import ENDLESS, Device, Precision, SamplingParams
@@ -29,6 +30,9 @@ from minigpt_tui.widgets.sampling_panel import SamplingPanel
 if TYPE_CHECKING:
     from minigpt_tui.widgets.ask_line import AskLine
 
+KEEP_SECONDS = 0.5
+"""A changed setting is kept on disk after this time."""
+
 Resume = Callable[[Started, SamplingParams], None] | None
 
 
@@ -39,6 +43,9 @@ class PlayScreen(PlayView):
 
     class ModelsRequested(Message):
         """The reader wants to choose a model."""
+
+    class EngineWanted(Message):
+        """The reader wants the engine to be tried again, with no text asked for."""
 
     class SessionChanged(Message):
         """Something that outlives the app has changed."""
@@ -66,8 +73,12 @@ class PlayScreen(PlayView):
         self._live = LiveWriting(
             engine, self.writing, on_begin=self._text_begins, on_change=self._text_changes, on_end=self._text_ends
         )
-        self._writing_model = ""  # which model's tokens the text is made of
+        # Name and id of the model that was asked last, and of the one whose tokens the text is made of.
+        self._asked_model = self._writing_model = ("", "")
+        # The prompt and the seed of the text that was asked for last, which the engine may never have begun.
+        self._asked: tuple[str, int | None] | None = None
         self._save_name = "text.txt"
+        self._keep_timer: Timer | None = None
         self._death = ""  # why the last engine died, until another is there
 
     def on_unmount(self) -> None:
@@ -81,6 +92,9 @@ class PlayScreen(PlayView):
     ) -> None:
         """Ask for a text: a new one in place of the one that is here, or its continuation."""
         self._notice.dismiss()
+        if resume is None:
+            self._asked = (prompt, seed)
+        self._asked_model = (self.wanted_model, self._model_id)  # another may be there when the engine begins
         self._live.write(
             prompt,
             self._session.params.replace(seed=seed),
@@ -95,7 +109,8 @@ class PlayScreen(PlayView):
         self._show_progress()
 
     def _text_begins(self, left_out: str) -> None:
-        self._writing_model = self._model_id
+        self._writing_model = self._asked_model
+        self._asked = (self.writing.prompt, self.writing.seed)
         self._show_left_out(left_out)
         self._text.show_all()
         self._figures_stale = True
@@ -135,7 +150,7 @@ class PlayScreen(PlayView):
         self._death = ""
 
     def _tell_death(self, now: str) -> None:
-        keys = hints(["continue", "again"]) if not self.writing.is_empty else hint("generate", "tries again")
+        keys = hints(["continue", "again"]) if not self.writing.is_empty else hint("again", "tries again")
         self.tell("The engine stopped", f"{self._death} {now}", keys)
 
     def cannot_load(self, model: str, error: MiniGPTError) -> None:
@@ -178,17 +193,25 @@ class PlayScreen(PlayView):
 
     def on_ask_line_closed(self, event: AskLine.Closed) -> None:
         """Go back to where the question was asked."""
-        self._status.display = True
-        (event.back_to or self._text).focus()
+        self.remove_class("-asking")
+        if event.back_to is not None or self.focused is None:
+            (event.back_to or self._text).focus()
 
     def _change_params(self, params: SamplingParams) -> None:
         if params == self._session.params:
             return
         seed_alone = params.replace(seed=self._session.params.seed) == self._session.params
         self._session.params = params
+        self._keep_soon()
         self._show_params()
         if not seed_alone:
             self._live.set_params(params)
+
+    def _keep_soon(self) -> None:
+        """Have the session kept once the reader has stopped turning settings."""
+        if self._keep_timer is not None:
+            self._keep_timer.stop()
+        self._keep_timer = self.set_timer(KEEP_SECONDS, lambda: self.post_message(self.SessionChanged()))
 
     def _ask_for(self, parameter: Parameter, typed: str | None = None) -> None:
         """Let a value be typed; what is out of range is refused in words."""
@@ -212,9 +235,12 @@ class PlayScreen(PlayView):
         self._prompt.action_generate()
 
     def action_stop(self) -> None:
-        """Stop writing; else dismiss a notice; else leave the prompt or the side panel."""
-        if self._live.running:
+        """Close the question; else stop writing; else dismiss a notice; else leave the prompt or the side panel."""
+        if self._ask is not None and self._ask.is_open:
+            self._ask.action_close()
+        elif self._live.running:
             self._live.stop()
+            self._figures_stale = True  # an engine that does not answer is told of at the next figures
         elif not self._notice.dismiss():
             self.clear_selection()
             self.remove_class("-next-open")
@@ -227,18 +253,24 @@ class PlayScreen(PlayView):
             self.say("it is being written" if self._live.running else "there is nothing to continue yet")
             return
         # The text's own seed, so that it goes on as if it had not been stopped; the panel's is for the next text.
-        if self._writing_model in ("", self._model_id):
+        name, id = self._writing_model
+        # The model may have been asked before it was loaded, when its name alone was known.
+        if id == self._model_id if id else name == self.wanted_model:
             self._write(writing.prompt, writing.seed, writing.tokens(), writing.resume)
         else:
             self._write(writing.document.text(), writing.seed, resume=writing.resume_anew)
 
     def action_again(self) -> None:
-        """Write again with a new seed."""
-        self._write(self.writing.prompt, None)
+        """Write again with a new seed; where nothing was asked yet, have an engine and the model first."""
+        if self._asked is None and self.model is None and self.loading_model is None:
+            self._notice.dismiss()
+            self.post_message(self.EngineWanted())
+        else:
+            self._write(self._asked[0] if self._asked else "", None)
 
     def action_again_same(self) -> None:
         """Write again with the same seed."""
-        self._write(self.writing.prompt, self.writing.seed)
+        self._write(*(self._asked or ("", None)))
 
     def action_from_nothing(self) -> None:
         """Write without a prompt."""
@@ -261,6 +293,7 @@ class PlayScreen(PlayView):
         self._set_pace()
 
     def _set_pace(self) -> None:
+        self._keep_soon()
         self._live.set_pace(self._session.effective_pace)
         self._show_progress()
         self.say("full speed" if self._session.full_speed else f"pace {self._session.pace:g} tok/s")
@@ -292,7 +325,10 @@ class PlayScreen(PlayView):
             try:
                 path = save_text(typed, self.writing.document.text(), overwrite=typed == asked_about)
             except SaveError as error:
-                asked_about = typed if isinstance(error, FileThereError) else ""
+                if isinstance(error, FileThereError):
+                    asked_about = typed
+                    return "enter overwrites the file that is there already"  # what decides is never cut off
+                asked_about = ""
                 return visible_line(f"{error.message}; {error.hint}")
             self._save_name = typed
             self.say(f"saved to {path}")

@@ -23,8 +23,10 @@ from minigpt_tui.settings import Session
 from minigpt_tui.status_text import (
     engine_words,
     finished_words,
+    no_model_words,
     progress_words,
     ready_words,
+    stopping_words,
     streaming_words,
     text_keys,
 )
@@ -61,6 +63,12 @@ class PlayView(Screen[None]):
 
     model: reactive[ModelInfo | None] = reactive(None)
     """The model that is loaded, or None until one is."""
+
+    loading_model: reactive[str | None] = reactive(None)
+    """The name of the model that is being loaded, empty for the default; None while none is."""
+
+    load_failed: reactive[bool] = reactive(False)
+    """Whether the last model that was to be loaded could not be."""
 
     _live: LiveWriting
     """The text that is being written; its heir makes it."""
@@ -138,6 +146,14 @@ class PlayView(Screen[None]):
             self._top.model = model
             self._show_state()
 
+    def watch_loading_model(self) -> None:
+        """Say so."""
+        self._show_state()
+
+    def watch_load_failed(self) -> None:
+        """Say so where there is no other model."""
+        self._show_state()
+
     def on_resize(self, event: Resize) -> None:
         """Say so where the terminal is too small, and fit the lower borders."""
         self._too_small.update(
@@ -150,6 +166,7 @@ class PlayView(Screen[None]):
         """The side panels of a narrow terminal stay open while they have the focus."""
         if event.widget in (self._text, self._prompt):
             self.remove_class("-sampling-open")
+        self._show_way()
         self._show_progress()
 
     def on_descendant_blur(self, event: DescendantBlur) -> None:
@@ -163,13 +180,17 @@ class PlayView(Screen[None]):
     def _show_state(self) -> None:
         if not (self.is_mounted and self.is_running):
             return
-        waiting = engine_words(self.engine_state, self.model, self.wanted_model)
-        if self._live.running and self._live.first_ms is not None:
-            words = Content.from_markup(streaming_words(self.writing, self._live.first_ms))
+        waiting = engine_words(self.engine_state, self.model, self.wanted_model, self.loading_model, self.load_failed)
+        if self._live.stopping:
+            words = Content.from_markup(stopping_words())
+        elif self._live.streaming:
+            words = Content(waiting) if waiting else Content.from_markup(streaming_words(self.writing))
         elif self._live.running:
             words = Content(f"{waiting}; your prompt is next" if waiting else "reading the prompt")
         elif waiting:
             words = Content(waiting)
+        elif self.model is None:
+            words = Content.from_markup(no_model_words())
         elif self.writing.finish_reason:
             words = Content(finished_words(self.writing))
         else:
@@ -183,7 +204,7 @@ class PlayView(Screen[None]):
         text = self._text
         right = progress_words(self.writing, self.model)
         room = text.outer_size.width - 6
-        keys = text_keys(self._live.running, self._session)
+        keys = text_keys(self._live.running, self._session, is_empty=self.writing.is_empty)
         left = Content("")
         while keys:  # what does not fit beside the figures is left to the help
             left = Content.from_markup(" · ".join(keys))
@@ -216,9 +237,28 @@ class PlayView(Screen[None]):
         self._remark = None
         self._show_state()
 
-    def tell(self, title: str, sentences: str, keys: str) -> None:
-        """Say in a panel what happened, what is safe and which keys go on."""
+    def tell(self, title: str, sentences: str, keys: str, *, letters: bool = True) -> None:
+        """Say in a panel what happened, what is safe and which keys go on.
+
+        Args:
+            title: A few words.
+            sentences: What happened and what is safe.
+            keys: Markup.
+            letters: Whether some of the keys are letters, which an empty prompt then leaves to the text panel.
+        """
         self._notice.tell(title, sentences, f"{keys} · {hint('stop', 'dismiss')}")
+        if letters and self.focused is self._prompt and not self._prompt.text:
+            self._text.focus()
+        self._show_way()
+
+    def _show_way(self) -> None:
+        """Where letters are text, a notice says how to leave before it says which letter goes on."""
+        way = ""
+        if self.focused is self._prompt:
+            way = hint("previous_panel", "leaves the prompt")
+        elif self._ask is not None and self._ask.is_open:
+            way = hint("stop", "leaves the question")
+        self._notice.come_from(way)
 
     def _show_left_out(self, left_out: str) -> None:
         self._prompt.set_class(bool(left_out), "-warning")
@@ -229,7 +269,7 @@ class PlayView(Screen[None]):
 
     def _open(self, question: str, remark: str, take: Answer, value: str, typed: str | None = None) -> None:
         """Ask in the status line's place."""
-        self._status.display = False
+        self.add_class("-asking")
         self._ask_line().ask(question, remark, take, value=value, typed=typed)
 
 

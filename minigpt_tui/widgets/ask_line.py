@@ -1,5 +1,5 @@
 """One line at the bottom that asks for a value: a number, a seed, a path. It takes the status line's place while it is
-open, says what is wrong with an answer, and knows nothing of what the answer is for.
+open, says what is wrong with an answer, closes when the focus leaves it, and knows nothing of what the answer is for.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.events import DescendantBlur
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -24,7 +25,7 @@ class AskLine(Horizontal):
 
     DEFAULT_CSS = """
     AskLine {
-        height: 1;
+        height: auto;
         display: none;
         background: $ask-background;
         &.-open { display: block; }
@@ -33,7 +34,7 @@ class AskLine(Horizontal):
             width: 1fr; height: 1; border: none; padding: 0; background: $ask-background;
             background-tint: transparent;
         }
-        & > .remark { width: auto; max-width: 55%; padding: 0 1; color: $quiet; }
+        & > .remark { width: auto; max-width: 55%; height: auto; max-height: 2; padding: 0 1; color: $quiet; }
         &.-wrong > .remark { color: $text-error; text-style: bold; }
     }
     """
@@ -41,7 +42,7 @@ class AskLine(Horizontal):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", show=False)]
 
     class Closed(Message):
-        """The line has closed; the focus goes back to where it was."""
+        """The line has closed; the focus goes back to where it was, or stays where it has gone (None)."""
 
         def __init__(self, back_to: Widget | None) -> None:
             super().__init__()
@@ -51,6 +52,7 @@ class AskLine(Horizontal):
         super().__init__(id=id)
         self._answer: Answer = lambda _: ""
         self._remark = ""
+        self._refused = ("", "")  # an answer, and what was wrong with it
         self._back_to: Widget | None = None
 
     def compose(self) -> ComposeResult:
@@ -76,7 +78,7 @@ class AskLine(Horizontal):
         """
         if not self.is_open:
             self._back_to = self.screen.focused
-        self._answer, self._remark = answer, remark
+        self._answer, self._remark, self._refused = answer, remark, ("", "")
         self.query_one(".question", Static).update(Content(question))
         self._say(remark, wrong=False)
         field = self.query_one(Input)
@@ -94,20 +96,31 @@ class AskLine(Horizontal):
         self.query_one(".remark", Static).update(Content(text))
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """What was wrong is wrong no more."""
+        """What was wrong is wrong no more, until the same stands there again."""
         event.stop()
-        self._say(self._remark, wrong=False)
+        refused, problem = self._refused
+        wrong = bool(problem) and event.value == refused
+        self._say(problem if wrong else self._remark, wrong=wrong)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Hand the answer on."""
         event.stop()
         if problem := self._answer(event.value):
+            self._refused = (event.value, problem)
             self._say(problem, wrong=True)
         else:
             self.action_close()
 
+    def on_descendant_blur(self, event: DescendantBlur) -> None:
+        """Whoever goes elsewhere gives no answer; another window of the desktop is not elsewhere."""
+        if self.app.app_focus and not self.query_one(Input).has_focus:
+            self._close(None)
+
     def action_close(self) -> None:
         """Close the line without an answer."""
+        self._close(self._back_to)
+
+    def _close(self, back_to: Widget | None) -> None:
         if self.is_open:
             self.remove_class("-open")
-            self.post_message(self.Closed(self._back_to))
+            self.post_message(self.Closed(back_to))

@@ -14,10 +14,21 @@ from minigpt_tui.visible import visible
 
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
+LABEL_CELLS = 12
+"""The widest label of a token."""
+
+ROUNDING = 1e-5
+"""What adding up the shares of all tokens may miss of 1."""
+
+
+def shown_token(text: str) -> str:
+    """A token's text with signs for what cannot be seen."""
+    return visible(text.replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣")) or "∅"
+
 
 def token_label(text: str, width: int) -> str:
     """A token's text in at most `width` cells, with signs for what cannot be seen."""
-    shown = visible(text.replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣")) or "∅"
+    shown = shown_token(text)
     while cells(shown) > width:
         shown = shown.removesuffix("…")[:-1] + "…"
     return shown + " " * (width - cells(shown))
@@ -31,8 +42,8 @@ def bar(share: float, width: int) -> str:
 
 
 def percent_text(share: float) -> str:
-    """A share from 0 to 1 in six cells, such as `  41 %`."""
-    return f"{'<1' if 0.0005 < share < 0.005 else format(share * 100, '.0f'):>4} %"
+    """A share from 0 to 1 in six cells, such as `  41 %`; nothing but 0 is `0 %`."""
+    return f"{'<1' if 0 < share < 0.005 else format(share * 100, '.0f'):>4} %"
 
 
 class NextToken(Widget):
@@ -50,8 +61,7 @@ class NextToken(Widget):
         if not self.alternatives:
             return Content.styled("What could come next is shown here while text is written.", "$quiet")
         width, rows = self.size.width, self.size.height
-        longest = max(len(alternative.text) for alternative in self.alternatives)
-        label = min(12, max(1, longest))
+        label = min(LABEL_CELLS, max(cells(shown_token(alternative.text)) for alternative in self.alternatives))
         room = max(4, width - label - 8)
         lines, rest = [], 1.0
         for alternative in self.alternatives[: max(1, rows - 1)]:
@@ -67,6 +77,6 @@ class NextToken(Widget):
                 )
             )
         if rows > len(lines):
-            other = percent_text(max(0.0, rest))
+            other = percent_text(rest if rest > ROUNDING else 0.0)
             lines.append(Content.styled("…".ljust(width - len(other)) + other, "$quiet"))
         return Content("\n").join(lines)

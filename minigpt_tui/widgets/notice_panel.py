@@ -25,6 +25,9 @@ class NoticePanel(Static):
     }
     """
 
+    keys = ""
+    """Which keys go on, as markup."""
+
     def tell(self, title: str, sentences: str, keys: str) -> None:
         """Show the panel.
 
@@ -34,9 +37,18 @@ class NoticePanel(Static):
             keys: Which keys go on, as markup for the lower border.
         """
         self.border_title = Content(title)
-        self.border_subtitle = keys
+        self.keys = keys
+        self.come_from("")
         self.update(Content(visible(sentences)))
         self.add_class("-open")
+
+    def come_from(self, way: str) -> None:
+        """Show the keys, after those that lead to where they act.
+
+        Args:
+            way: Markup; empty where the keys act already.
+        """
+        self.border_subtitle = f"{way} · {self.keys}" if way else self.keys
 
     @property
     def is_open(self) -> bool:

@@ -1,4 +1,4 @@
-"""Where the prompt is typed: enter sends it, up and down on the outer lines recall earlier prompts. It knows nothing of
+"""Where the prompt is typed: enter sends it, up and down on the outer rows recall earlier prompts. It knows nothing of
 what a prompt is for.
 """
 
@@ -77,15 +77,15 @@ class PromptEditor(TextArea):
         self.scroll_cursor_visible()
 
     def action_up(self) -> None:
-        """Move up; on the first line recall the prompt before."""
-        if self.cursor_at_first_line:
+        """Move up; on the first row recall the prompt before."""
+        if self.navigator.is_first_wrapped_line(self.cursor_location):
             self._recall(-1)
         else:
             self.action_cursor_up()
 
     def action_down(self) -> None:
-        """Move down; on the last line recall the prompt after."""
-        if self.cursor_at_last_line:
+        """Move down; on the last row recall the prompt after."""
+        if self.navigator.is_last_wrapped_line(self.cursor_location):
             self._recall(1)
         else:
             self.action_cursor_down()

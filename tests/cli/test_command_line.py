@@ -13,7 +13,8 @@ import pytest
 from engine.errors import DataError, InvalidSettingError
 from minigpt_tui.cli import failures
 from minigpt_tui.cli.options import debug_option
-from minigpt_tui.cli.root import COMMANDS, root
+from minigpt_tui.cli.root import COMMANDS, PROG_NAME, root
+from minigpt_tui.cli.streams import say
 
 
 @pytest.mark.parametrize("word", ["--help", "--version", "paths", "generate --help", "train --help", "models --help"])
@@ -79,7 +80,11 @@ class _Failing(click.Command):
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(32, "Broken pipe"), 0, ""),
         (FileNotFoundError(2, "No such file or directory", "x.txt"), 1, "error: x.txt: no such file or directory\n"),
-        (OSError(28, "No space left on device"), 1, "error: no space left on device\n"),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "error: no space left on device: make room on the disk and run it again\n",
+        ),
         (MemoryError(), 1, "error: out of memory: choose a smaller model, block_size or batch_size, or --device cpu\n"),
     ],
 )
@@ -174,3 +179,30 @@ def test_the_app_wants_a_keyboard_and_says_so(shell, monkeypatch, cli):
     result = cli()
     assert result.status == 2
     assert "generate" in result.err
+
+
+@pytest.fixture
+def unread_stderr(monkeypatch):
+    """A stderr whose reader has gone away."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        yield stream
+        monkeypatch.undo()
+
+
+def test_a_message_that_nobody_can_read_is_dropped(unread_stderr):
+    say("one")
+    say("two")
+    unread_stderr.flush()
+
+
+def test_a_reader_of_messages_that_leaves_does_not_end_a_training_run(unread_stderr, own_home, tmp_path):
+    text = tmp_path / "river.txt"
+    text.write_text("The fox went to the river.\n" * 40)
+    settings = ("n_layer=1", "n_embd=16", "n_head=2", "block_size=16", "batch_size=2", "steps=2", "precision=fp32")
+    words = ["train", str(text), "--name", "unread", *(part for word in settings for part in ("--set", word))]
+    assert failures.run(root, words, PROG_NAME) == 0
+    status = json.loads((own_home / "data" / "runs" / "unread" / "status.json").read_text())
+    assert (status["state"], status["step"]) == ("finished", 2)

@@ -185,3 +185,28 @@ def test_ctrl_c_in_a_conversation_ends_the_text_and_not_the_program(shell, tiny_
     first, second = talk.out.splitlines()[:2]
     assert len(second) == 5
     assert first.startswith(second) or second.startswith(first)
+
+
+@pytest.mark.parametrize("pace", ["nan", "inf", "-1"])
+def test_a_pace_is_a_number_that_one_can_count_to(generate, pace):
+    result = generate("The", "--pace", pace)
+    assert result.status == 2
+    assert result.is_one_error_line
+    assert "--pace" in result.err
+
+
+def test_several_texts_are_not_for_a_conversation(generate):
+    result = generate("--interactive", "--num-samples", 3)
+    assert result.status == 2
+    assert "--num-samples" in result.err
+
+
+def test_ctrl_c_ends_a_long_wait_and_takes_no_lock(generate, monkeypatch):
+    def no_lock(*_):
+        raise AssertionError("a signal may come while this very thread holds it")
+
+    monkeypatch.setattr("threading.Event.set", no_lock)
+    monkeypatch.setattr("minigpt_tui.cli.writing.time.sleep", lambda _: signal.raise_signal(signal.SIGINT))
+    result = generate("The", "-n", 5, "--seed", 1, "--pace", 0.001, "--json")
+    assert result.status == 130
+    assert json.loads(result.out)["finish_reason"] == "cancelled"

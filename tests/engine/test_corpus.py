@@ -292,3 +292,11 @@ def test_documents_are_joined_by_the_end_of_text_and_come_back(documents, kind):
 def test_a_validation_text_with_unknown_characters_names_them():
     with pytest.raises(TokenizerError, match=r"U\+00E9"):
         encode_documents(train_tokenizer("char", ["abc"]), ["abc", "abé"])
+
+
+@pytest.mark.parametrize(("name", "content"), [("n.csv", "a,b\n1,2.25\n"), ("n.jsonl", '{"a": "1", "b": "2.25"}\n')])
+def test_columns_of_numbers_are_not_taken_for_text_unless_they_are_named(tmp_path, name, content):
+    path = write(tmp_path / name, content)
+    with pytest.raises(DataError, match=r"'b'.*--column"):
+        read_corpus(path)
+    assert all_of(read_corpus(path, column="a").train, read_corpus(path, column="a").val) == "1"

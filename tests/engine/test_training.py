@@ -691,3 +691,14 @@ def test_ended_events_are_plain_data():
     assert msgspec.json.decode(msgspec.json.encode(Metrics(step=1, time=0.0, tokens=1, train_loss=1.0, lr=1.0,
         grad_norm=0.0, tokens_per_second=1.0)), type=Metrics).val_loss is None  # fmt: skip
     assert Ended(state="finished", step=1, seconds=1.0, val_loss=None, train_loss=None, best=None).best is None
+
+
+def test_the_last_step_is_told_with_the_best_of_the_whole_run(start):
+    """Its own loss is over the whole split, and so is then that of the checkpoints before it."""
+    trainer, _, events = start(config=TINY.replace(eval_tokens=48))
+    ended = trainer.train()
+    last = kinds(events, Stepped)[-1]
+    assert last.metrics.step == TINY.steps
+    assert last.best_val_loss == ended.val_loss
+    assert last.best_val_loss <= last.metrics.val_loss
+    assert f"step-{last.best_step}" in ended.best.name

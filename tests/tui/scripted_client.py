@@ -7,6 +7,8 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
+
 from engine.config import SamplingParams
 from engine.errors import MiniGPTError, WorkerError
 from engine.inference.stream import Alternative, Token
@@ -118,6 +120,9 @@ class ScriptedClient:
     Args:
         until: The last state that it reaches by itself: starting, importing, loading or ready.
         load_error: What loading a model raises.
+
+    Attributes:
+        load_gate: What loading a model waits for, if anything.
     """
 
     def __init__(self, until: str = "ready", load_error: MiniGPTError | None = None) -> None:
@@ -125,10 +130,14 @@ class ScriptedClient:
         self.streams: list[ScriptedStream] = []
         self.starts = 0
         self.loads: list[str] = []
+        self.load_gate: asyncio.Event | None = None
+        self._died = asyncio.Event()
         self._until, self._load_error = until, load_error
 
     def move(self, state: str, detail: str = "") -> None:
         self.state = state
+        if state == "dead":
+            self._died.set()
         if self.on_state:
             self.on_state(state, detail)
 
@@ -136,6 +145,7 @@ class ScriptedClient:
         if self.state not in ("stopped", "dead"):
             return
         self.starts += 1
+        self._died = asyncio.Event()
         for state in ("starting", "importing", "ready"):
             self.move(state)
             if state == self._until:
@@ -145,12 +155,27 @@ class ScriptedClient:
         return Ready(torch="2.13", devices=("cpu",), threads=2)
 
     async def load(self, model: str = "", device: str = "auto", precision: str = "auto") -> Loaded:
+        if self.state == "dead":
+            raise WorkerError("the engine is not running", "it must be started first")
         self.loads.append(model)
+        if self.load_gate:
+            await self._unless_it_dies(self.load_gate)
         if self._load_error:
             raise self._load_error
         if self._until != "ready":
-            await asyncio.Event().wait()
-        return Loaded(id=1, model=MODEL, seconds=0.1)
+            await self._unless_it_dies(asyncio.Event())
+        known = MODEL if model in ("", MODEL.name) else msgspec.structs.replace(MODEL, name=model, sha256=model)
+        return Loaded(id=1, model=known, seconds=0.1)
+
+    async def _unless_it_dies(self, event: asyncio.Event) -> None:
+        waits = [asyncio.create_task(waited.wait()) for waited in (event, self._died)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self.state == "dead":
+            raise WorkerError("the engine's process was killed")
 
     def generate(self, prompt: str = "", *, prompt_tokens=None, params=None, pace=0.0, **_: object) -> ScriptedStream:
         stream = ScriptedStream(prompt, prompt_tokens, params, pace)

@@ -512,3 +512,36 @@ async def test_the_engine_is_found_where_this_one_is_and_never_in_the_current_fo
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", "/somewhere", ""]))
     entries = worker_process.worker_environment()["PYTHONPATH"].split(os.pathsep)
     assert entries == ["/somewhere", str(ROOT)]
+
+
+async def test_a_start_whose_caller_is_cancelled_still_comes_to_its_end(play) -> None:
+    client = play("hello(); ready(); serve()")
+    start = asyncio.create_task(client.start())
+    await asyncio.sleep(0)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    await client.start()  # another caller counts on it
+    await client.wait_ready()
+    assert client.state == "ready"
+
+
+async def test_a_start_that_is_itself_cancelled_leaves_nobody_waiting(play, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = play("sys.exit(1)")
+    await client.start()
+    with pytest.raises(WorkerError):
+        await client.wait_ready()
+    logs = []
+    monkeypatch.setattr(worker_log.WorkerLog, "close", lambda log: logs.append(log))
+    start = asyncio.create_task(client._start())
+    await asyncio.sleep(0)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    monkeypatch.undo()
+    for log in logs:
+        log.close()
+    assert len(logs) == 1
+    assert client.state == "dead"
+    with pytest.raises(WorkerError, match="interrupted"):
+        await asyncio.wait_for(client.wait_ready(), 5)

@@ -115,11 +115,11 @@ async def test_an_unknown_model_and_unknown_characters_are_told_in_words(tiny_mo
         await until(pilot, lambda: notice.display, "the notice")
         assert "did you mean tiny?" in str(notice.content)
         await pilot.press("escape")
-        app.run_worker(app._load("tiny"))
+        await app.run_action("app.use_model('tiny')")
         await until(pilot, lambda: app.play.model is not None, "the model")
         app.session.params = app.session.params.replace(max_new_tokens=5)
         app.session.full_speed = True
-        await pilot.press(*"fé☃", "enter")
+        await pilot.press("a", *"fé☃", "enter")  # the notice has moved the focus to the text
         await until(pilot, lambda: app.play.writing.finish_reason, "the text")
         assert "left out: é ☃" in str(app.screen.query_one("#prompt").border_title)
         assert app.play.writing.document.text().startswith("f")

@@ -44,8 +44,11 @@ def test_the_first_screen(snap_compare, make_app, size):
 def test_the_sampling_panel_over_a_narrow_screen_and_a_notice(snap_compare, make_app, client, theme):
     async def open_panel(pilot) -> None:
         pilot.app.theme = theme
+        await pilot.press("escape")
+        await asyncio.sleep(0.05)
         client.move("dead", "the engine's process was killed by SIGKILL: its log ends: out of memory")
-        await pilot.press("escape", "u", "T", "down")
+        await asyncio.sleep(0.05)
+        await pilot.press("u", "T", "down")
         await pilot.pause()
 
     assert snap_compare(make_app(), terminal_size=(80, 24), run_before=open_panel)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+from itertools import pairwise
+from pathlib import Path
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from minigpt_tui.text_document import Kind, TextDocument, wrap
+import minigpt_tui
+from minigpt_tui import text_document
+from minigpt_tui.text_document import CHARACTERS_PER_CELL, Kind, TextDocument, wrap
 from minigpt_tui.visible import visible
 
 PIECES = ["a", "word ", "longer-word ", " ", "   ", "\n", "\t", "é", "e\u0301", "漢字", "👩\u200d💻", "❤\ufe0f", "🇩🇪",
@@ -14,6 +20,11 @@ PIECES = ["a", "word ", "longer-word ", " ", "   ", "\n", "\t", "é", "e\u0301",
           "привет"]  # fmt: skip
 texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=30)
 widths = st.integers(4, 40)
+
+
+def rows_of(document: TextDocument) -> list[str]:
+    starts = [document.row_start(row) for row in range(document.row_count)]
+    return [document.text_between(start, end) for start, end in pairwise([*starts, document.length])]
 
 
 @given(texts, widths)
@@ -25,10 +36,13 @@ def test_text_that_comes_in_pieces_is_wrapped_as_if_it_had_come_at_once(chunks, 
     document = TextDocument(width)
     for chunk in chunks:
         document.append(chunk, Kind.GENERATED)
-    assert [document.row_text(row) for row in range(document.row_count)] == wrap("".join(chunks), width)
+    assert rows_of(document) == wrap("".join(chunks), width)
 
 
 @given(texts, widths)
+@example(["❤\ufe0f", "\t", " "], 4)
+@example(["\u200d", "\u200d", "[red]"], 4)
+@example(["\u200d[red]"], 4)
 def test_no_row_is_wider_than_the_pane_and_no_letter_is_lost(chunks, width):
     document = TextDocument(width)
     for chunk in chunks:
@@ -48,7 +62,7 @@ def test_another_width_wraps_as_if_it_had_always_been_so(chunks, width, other):
     document = TextDocument(width)
     document.append("".join(chunks), Kind.GENERATED)
     assert document.resize(other) is (width != other)
-    assert [document.row_text(row) for row in range(document.row_count)] == wrap("".join(chunks), other)
+    assert rows_of(document) == wrap("".join(chunks), other)
 
 
 @given(texts, st.data())
@@ -82,7 +96,7 @@ def test_a_place_on_the_screen_leads_back_to_its_letter(chunks, width, data):
     document = TextDocument(width)
     document.append("".join(chunks), Kind.GENERATED)
     row = data.draw(st.integers(0, document.row_count - 1))
-    text = document.row_text(row).removesuffix("\n")
+    text = rows_of(document)[row].removesuffix("\n")
     shown = "".join(piece.text for piece in document.pieces(row))
     start = document.row_start(row)
     assert document.offset_of(row, 0) == start
@@ -104,3 +118,40 @@ def test_control_characters_are_shown_as_symbols_and_markup_as_it_is():
     assert [(piece.text, piece.symbol) for piece in document.pieces(0)] == [
         ("a", False), ("␛", True), ("[31mb", False), ("␇", True), ("[red]", False),
     ]  # fmt: skip
+
+
+def test_marks_that_take_no_cell_do_not_make_a_row_grow_for_ever():
+    document = TextDocument(10)
+    for _ in range(40):
+        document.append("\u0301" * 25, Kind.GENERATED)
+    rows = rows_of(document)
+    assert max(map(len, rows)) == 10 * CHARACTERS_PER_CELL
+    assert rows == wrap("\u0301" * 1000, 10)
+    words = wrap("so " + "e" + "\u0301" * 500, 10)
+    assert words[0] == "so "
+    assert max(map(len, words)) <= 10 * CHARACTERS_PER_CELL
+
+
+def test_sequences_take_the_cells_that_the_drawing_library_gives_them(monkeypatch):
+    """Older releases of rich neither join emoji nor widen them."""
+    forget_widths()
+    monkeypatch.setattr(text_document, "cell_len", lambda text: sum(map(cell_len, text)))
+    assert wrap("👩\u200d💻" * 2, 4) == ["👩\u200d💻", "👩\u200d💻"]
+    assert wrap("❤\ufe0f" * 4, 4) == ["❤\ufe0f" * 4]
+    forget_widths()
+
+
+def forget_widths():
+    text_document._joiner_joins.cache_clear()
+    text_document._widened_by_selector.cache_clear()
+
+
+def test_nothing_private_of_another_package_is_imported():
+    """What is private may be gone in a release that the requirements allow."""
+    for path in Path(minigpt_tui.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for module in modules:
+                private = [part for part in module.split(".") if part.startswith("_") and not part.endswith("__")]
+                assert not private, f"{path} imports {module}"

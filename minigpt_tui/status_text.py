@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.config import ENDLESS
+from engine.errors import MiniGPTError
 from engine.worker.protocol import ModelInfo
 from minigpt_tui.actions import hint
 from minigpt_tui.settings import Session
@@ -105,3 +106,9 @@ def progress_words(writing: Writing, model: ModelInfo | None) -> str:
     if model is not None and writing.context:
         parts.append(f"context {min(1.0, writing.context / model.block_size) * 100:3.0f} %")
     return " · ".join(parts)
+
+
+def sentence(error: MiniGPTError) -> str:
+    """What happened and what to do, as one sentence to show in a notice."""
+    text = visible_line(str(error)).rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}."

@@ -23,6 +23,7 @@ from minigpt_tui.parameters import BY_FIELD, Parameter
 from minigpt_tui.saving import FileThereError, SaveError, save_text
 from minigpt_tui.screens.play_view import PlayView
 from minigpt_tui.settings import PACES, Session
+from minigpt_tui.status_text import sentence
 from minigpt_tui.visible import visible_line
 from minigpt_tui.widgets.prompt_editor import PromptEditor
 from minigpt_tui.widgets.sampling_panel import SamplingPanel
@@ -130,7 +131,7 @@ class PlayScreen(PlayView):
         title, key = ("The engine did not write", "again")
         if not isinstance(error, WorkerError):
             title, key = ("That did not work", "choose_model")
-        self.tell(title, f"{_sentence(error)}{self._safe}", hints([key]))
+        self.tell(title, f"{sentence(error)}{self._safe}", hints([key]))
 
     def engine_died(self, why: str, another: bool) -> None:
         """Say that the engine's process ended by itself, and what happens now.
@@ -140,7 +141,7 @@ class PlayScreen(PlayView):
             another: Whether another is started unasked.
         """
         self._live.abandon("lost")
-        self._death = f"{_sentence(WorkerError(why))}{self._safe}"
+        self._death = f"{sentence(WorkerError(why))}{self._safe}"
         self._tell_death("Another engine is starting." if another else "It died too often to be started again unasked.")
 
     def engine_came_back(self) -> None:
@@ -156,7 +157,7 @@ class PlayScreen(PlayView):
     def cannot_load(self, model: str, error: MiniGPTError) -> None:
         """Say why a model cannot be used; the one that was loaded stays."""
         title = f"{model} cannot be loaded" if model else "No model can be loaded"
-        self.tell(visible_line(title), f"{_sentence(error)}{self._safe}", hints(["choose_model"]))
+        self.tell(visible_line(title), f"{sentence(error)}{self._safe}", hints(["choose_model"]))
 
     @property
     def _safe(self) -> str:
@@ -396,8 +397,3 @@ class PlayScreen(PlayView):
     def action_reset_sampling(self) -> None:
         """Set all of sampling back."""
         self._change_params(SamplingParams())
-
-
-def _sentence(error: MiniGPTError) -> str:
-    text = visible_line(str(error)).rstrip(".")
-    return f"{text[:1].upper()}{text[1:]}."

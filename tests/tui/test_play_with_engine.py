@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from endless import make_endless
 
+from engine.config import SamplingParams
 from minigpt_tui.app import MiniGPTApp
 
 PATIENCE = 60.0
@@ -141,3 +142,59 @@ def test_the_app_starts_without_torch_and_without_what_only_the_engine_needs(hom
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+async def test_every_setting_turns_while_a_text_streams_and_every_other_action_does_its_work(
+    app: MiniGPTApp, tmp_path: Path
+):
+    async with app.run_test(size=(120, 36)) as pilot:
+        play, writing, live, session = app.play, app.play.writing, app.play._live, app.session
+        session.params, session.full_speed, session.pace = SamplingParams(seed=3), False, 30.0
+
+        def in_force() -> bool:
+            return writing.params.replace(seed=None) == session.params.replace(seed=None)
+
+        await until(pilot, lambda: play.model is not None, "the model")
+        await pilot.press("escape", "e", "z")
+        await until(pilot, lambda: live.streaming and writing.new_tokens > 3, "an endless text from nothing")
+        for key in "TtkKpPMmRrnN":
+            before = session.params
+            await pilot.press(key)
+            assert session.params != before, key
+            await until(pilot, in_force, f"what {key} changed, in the engine")
+            assert live.streaming
+        await pilot.press("slash", *"qqq", "enter")
+        assert session.params.stop == ("qqq",)
+        await until(pilot, in_force, "the stop string, in the engine")
+        await pilot.press("0")
+        await until(pilot, in_force, "the reset, in the engine")
+        pace = session.pace
+        await pilot.press("comma")
+        assert session.pace < pace
+        await pilot.press("full_stop")
+        assert session.pace == pace
+        await pilot.press("escape")
+        await until(pilot, lambda: writing.finish_reason == "cancelled", "the end")
+
+        text = writing.document.text()
+        await pilot.press("y")
+        assert app.clipboard == text
+        await pilot.press("w", *["backspace"] * 20, *str(tmp_path / "saved.txt"), "enter")
+        await until(pilot, (tmp_path / "saved.txt").exists, "the file")
+        assert (tmp_path / "saved.txt").read_text() == text
+        await pilot.press("S", *"7", "enter")
+        assert session.params.seed == 7
+        await pilot.press("s")
+        assert session.params.seed != 7
+        await pilot.press("x")
+        assert writing.is_empty
+        for key in ("f1", "question_mark", "ctrl+p", "colon", "l"):
+            await pilot.press(key)
+            await pilot.pause()
+            assert app.screen is not play, key
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is play, f"the way back from {key}")
+        theme = app.theme
+        await app.run_action("app.dark_light")
+        assert app.theme != theme
+        await pilot.press("ctrl+q")

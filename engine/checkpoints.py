@@ -68,6 +68,11 @@ class LoadedModel:
         """The weights as decoding wants them, laid out when first asked for."""
         return Decoder(self.gpt)
 
+    def no_number(self) -> CheckpointError:
+        """The error to raise when the model answers with NaN, which could be neither drawn from nor told."""
+        who = self.name or "the model"
+        return CheckpointError(f"{who} answers with what is no number", "its training diverged; use another one")
+
     @property
     def parameters(self) -> int:
         """Number of weights."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.errors import MiniGPTError
-from minigpt_tui.settings import write_atomically
 
 
 class SaveError(MiniGPTError):
@@ -41,7 +40,9 @@ def save_text(typed: str, text: str, *, overwrite: bool = False) -> Path:
             raise SaveError(f"there is no folder {path.parent}", "make it first, or choose another")
         if path.exists() and not overwrite:
             raise FileThereError(f"{path.name} is there already", "enter again overwrites it")
-        write_atomically(path, text.encode("utf-8", "replace"))
+        from engine.safe_writing import write_file  # not at the start: the first screen does not wait for it
+
+        write_file(path, text.encode("utf-8", "replace"))
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, MiniGPTError):
             raise

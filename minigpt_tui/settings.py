@@ -5,7 +5,6 @@ the old file or the new one; a damaged file is set aside and never stops the app
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from pathlib import Path
 
@@ -88,22 +87,6 @@ def save_session(session: Session) -> None:
         kept = [prompt for prompt in session.prompts if len(prompt) <= PROMPT_LENGTH_KEPT]
         data = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(session, prompts=kept)))
         folders.private(path.parent)
-        write_atomically(path, data)
+        from engine.safe_writing import write_file  # not at the start: the first screen does not wait for it
 
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file's content so that a reader, or a crash, sees the old or the new, never half.
-
-    Raises:
-        OSError: The folder is missing or cannot be written.
-    """
-    # Beside the target, because a rename is atomic within one file system alone.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_file(path, data)

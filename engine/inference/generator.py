@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.checkpoints import LoadedModel
 from engine.config import ENDLESS, SamplingParams
-from engine.errors import CheckpointError, DataError
+from engine.errors import DataError
 from engine.inference.noise import Noise
 from engine.inference.sampling import draw, filter_logits
 from engine.inference.stream import Alternative, TextStream, Token
@@ -110,10 +110,7 @@ class Generation:
         params, position = self._params, self.position
         logits = self._read()
         if torch.isnan(logits).any():
-            raise CheckpointError(
-                f"{self.model.name or 'the model'} answers with what is no number",
-                "its training diverged; use another one",
-            )
+            raise self.model.no_number()
         filtered = filter_logits(logits, params, self._seen_tokens())
         token = draw(filtered, params.temperature, self._noise.at(position))
         if token == self.model.tokenizer.eot_id:

@@ -4,7 +4,6 @@ command trains the same weights tomorrow. Knows nothing of the trainer.
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from engine import folders
+from engine import folders, safe_writing
 from engine.config import TrainConfig
 from engine.devices import resolve_precision
 
@@ -92,8 +91,6 @@ def _read(file: Path) -> dict[str, bool]:
 
 
 def _write(file: Path, known: dict[str, bool]) -> None:
-    temporary = file.with_name(f".{file.name}.writing-{os.getpid()}")
     with suppress(OSError):  # what cannot be remembered is measured again
         folders.private(file.parent)
-        temporary.write_bytes(msgspec.json.encode(known))
-        temporary.replace(file)
+        safe_writing.write_file(file, msgspec.json.encode(known))

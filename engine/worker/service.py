@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 import torch
 
 from engine.checkpoints import LoadedModel
-from engine.errors import CheckpointError, DeviceError, InvalidSettingError, MiniGPTError
+from engine.errors import DeviceError, InvalidSettingError, MiniGPTError
 from engine.evaluation import score
 from engine.inference.generator import Generation
 from engine.inference.stream import ScoredToken, Token
@@ -171,7 +171,8 @@ class Service:
                 f"at most {MAX_MESSAGE_BYTES // SCORED_BYTES:,}; for the loss of a long text use: minigpt-tui eval",
             )
         result = self._models.retry_alone(lambda: score(model, request.text))
-        check_number(result.loss, model)
+        if math.isnan(result.loss):
+            raise model.no_number()
         self._connection.send(
             Scored(
                 id=request.id,
@@ -344,12 +345,6 @@ def model_info(model: LoadedModel, name: str) -> ModelInfo:
         step=record.step if record.written_by else None,
         trained_on=str(record.data.get("name", "")),
     )
-
-
-def check_number(value: float, model: LoadedModel) -> None:
-    """Raise CheckpointError when a model's answer is NaN, which JSON could not carry either."""
-    if math.isnan(value):
-        raise CheckpointError(f"{model.name} answers with what is no number", "its training diverged; use another one")
 
 
 def finite(value: float) -> float:

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from minigpt_tui import settings
+from engine import safe_writing
 from minigpt_tui.settings import Session, load_session, save_session, session_file
 
 pytest_plugins = ("play_fixtures",)
@@ -18,7 +18,7 @@ pytest_plugins = ("play_fixtures",)
 
 def test_threads_that_save_at_the_same_time_leave_the_latest_state_whole(own_home, monkeypatch):
     inside, most = 0, 0
-    write = settings.write_atomically
+    write = safe_writing.write_file
 
     def watched(path, data) -> None:
         nonlocal inside, most
@@ -28,7 +28,7 @@ def test_threads_that_save_at_the_same_time_leave_the_latest_state_whole(own_hom
         write(path, data)
         inside -= 1
 
-    monkeypatch.setattr(settings, "write_atomically", watched)
+    monkeypatch.setattr(safe_writing, "write_file", watched)
     session = Session()
     threads = [threading.Thread(target=save_session, args=(session,)) for _ in range(8)]
     for number, thread in enumerate(threads):

@@ -20,7 +20,7 @@ ifeq ($(MOVED),moved)
 $(MADE) $(INSTALLED): FORCE
 endif
 
-.PHONY: run install test check clean help FORCE
+.PHONY: run install test check kills clean help FORCE
 
 run: $(INSTALLED)  ## Open the app (installs what it needs into .venv first)
 	@$(BIN)/minigpt-tui
@@ -37,6 +37,9 @@ check: $(INSTALLED_DEV)  ## Run all that CI runs: lint, format, types, import co
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q
+
+kills: $(INSTALLED_DEV)  ## Kill training runs fifty times at random moments, and see that nothing is lost (minutes)
+	$(BIN)/python tests/end_to_end/kill_harness.py 50
 
 clean:  ## Remove .venv, caches and builds; models, runs and texts of yours are elsewhere and stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
-import math
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -20,11 +18,16 @@ import msgspec
 from engine import folders, safe_writing
 from engine.config import POSITIONS
 from engine.errors import CheckpointError, ModelNotFoundError
+from engine.formats.safetensors_header import read_weights_header
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 RECORD = "minigpt.json"
 TOKENIZER = "tokenizer.json"
+TRAINING = "training"
+STATE = f"{TRAINING}/state.safetensors"
+"""What a run needs beside the weights to go on from a checkpoint; others never read it."""
+
 DEFAULT_MODEL = "shakespeare"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -37,9 +40,9 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
         format: Version of this file's layout.
         files: The sha256 of every other file of the checkpoint by its name relative to the directory.
         step: Optimizer steps taken.
-        losses: Loss in nats per token by split, such as {"train": 1.1, "val": 1.45}. While a run goes on, `val` is of
-            `eval_tokens` spread over the split; at its end `val` and `test` are of the whole, and `train` is of a part
-            as long as `val`.
+        losses: Loss in nats per token by split, such as {"train": 1.1, "val": 1.45}. While a run goes on, all are of
+            `eval_tokens` spread over the split; at its end `val` and `test` of what is kept whole are of whole splits.
+        running_val_loss: What `val` was while the run went on, once it is of the whole split.
         data: What the text was, as `engine.text.provenance.TextRecord`.
         training: All of the run's settings.
         architecture: What config.json cannot say: bias and positions.
@@ -54,6 +57,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     tokens_seen: Count = 0
     seconds: float = 0.0
     losses: dict[str, float] = {}
+    running_val_loss: float | None = None
     data: dict[str, Any] = {}
     tokenizer: str = ""
     training: dict[str, Any] = {}
@@ -120,7 +124,7 @@ def _infos(folder: Path) -> Iterator[CheckpointInfo]:
         return
     for child in children:
         try:
-            path = _run_checkpoint(child, "best") if folder == folders.runs_folder() else child
+            path = run_checkpoint(child, "best") if folder == folders.runs_folder() else child
         except CheckpointError as error:
             yield CheckpointInfo(name=child.name, path=str(child), problem=str(error))
         else:
@@ -154,7 +158,7 @@ def find_checkpoint(name: str = "") -> Path:
             if is_checkpoint(folder / name):
                 return folder / name
     if _is_plain(run_name) and _holds((run := folders.runs_folder() / run_name).is_dir):
-        if path := _run_checkpoint(run, which or "best"):
+        if path := run_checkpoint(run, which or "best"):
             return path
         there = ", ".join(path.name for path in run_checkpoints(run)) or "none yet"
         raise CheckpointError(f"the run {run_name} has no checkpoint {which or 'best'}", f"it has: {there}")
@@ -177,13 +181,13 @@ def run_checkpoints(run: Path) -> list[Path]:
     return sorted(steps, key=_step)
 
 
-def _run_checkpoint(run: Path, which: str) -> Path | None:
+def run_checkpoint(run: Path, which: str) -> Path | None:
+    """The checkpoint of a run's directory that is its best or last one, or `step-N`; None where there is none."""
     checkpoints = run_checkpoints(run)
     if which == "last":
         return checkpoints[-1] if checkpoints else None
     if which == "best":
-        losses = [(loss, path) for path in checkpoints if (loss := _val_loss(path)) is not None]
-        return min(losses, key=lambda pair: pair[0])[1] if losses else (checkpoints[-1] if checkpoints else None)
+        return _best(checkpoints) or (checkpoints[-1] if checkpoints else None)
     return next((path for path in checkpoints if path.name == which), None)
 
 
@@ -192,11 +196,27 @@ def _step(path: Path) -> int:
     return int(digits) if digits.isdecimal() else -1
 
 
-def _val_loss(path: Path) -> float | None:
-    try:
-        return read_record(path).losses.get("val")
-    except CheckpointError:
+def _best(checkpoints: list[Path]) -> Path | None:
+    """The checkpoint with the lowest validation loss, of losses that can be compared.
+
+    Those over the whole split are compared with each other alone, and only after the run's end: when it goes on, its
+    last checkpoint has none. Then all are compared by what they were while it went on.
+    """
+    known: dict[Path, tuple[float, float | None]] = {}
+    for path in checkpoints:
+        with contextlib.suppress(CheckpointError):
+            record = read_record(path)
+            if (loss := record.losses.get("val")) is not None:
+                known[path] = loss, record.running_val_loss
+    if not known:
         return None
+    has_ended = checkpoints[-1] in known and known[checkpoints[-1]][1] is not None
+    losses = {
+        path: loss if has_ended or running is None else running
+        for path, (loss, running) in known.items()
+        if running is not None or not has_ended
+    }
+    return min(losses, key=lambda path: losses[path])
 
 
 def _is_plain(name: str) -> bool:
@@ -269,7 +289,7 @@ def read_info(path: Path, name: str = "") -> CheckpointInfo:
             raise CheckpointError(f"{path / CONFIG} has model_type {family!r}", f"known are {', '.join(POSITIONS)}")
         vocab_size = _whole_number(path, config, "vocab_size")
         block_size = _whole_number(path, config, "max_position_embeddings", "n_positions", "n_ctx")
-        files = [file.stat() for file in path.iterdir() if file.is_file()]
+        files = [file.stat() for file in path.rglob("*") if file.is_file()]
     except CheckpointError as error:
         return CheckpointInfo(name=name, path=str(path), bundled=bundled, problem=str(error))
     except OSError as error:
@@ -302,50 +322,18 @@ def _whole_number(path: Path, config: dict[str, Any], *names: str) -> int:
     return value
 
 
-class _TensorHeader(msgspec.Struct):
-    """What the head of a safetensors file says of one tensor."""
-
-    dtype: str
-    shape: list[Count]
-    data_offsets: tuple[Count, Count]
-
-
-def read_weights_header(path: Path) -> tuple[int, str]:
-    """Number of weights and their dtype (fp32, fp16, bf16), from the head of a safetensors file.
-
-    Raises:
-        CheckpointError: It is missing, no safetensors file, or shorter than its header says.
-    """
-    names = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > 100_000_000:
-                raise ValueError("no safetensors header")
-            header = msgspec.json.decode(file.read(length), type=dict[str, msgspec.Raw])
-        header.pop("__metadata__", None)
-        tensors = {name: msgspec.json.decode(raw, type=_TensorHeader) for name, raw in header.items()}
-        count, end = 0, 0
-        for name, tensor in tensors.items():
-            first, last = tensor.data_offsets
-            size = math.prod(tensor.shape)
-            if size > 2 * (last - first):  # no kind of number takes less than half a byte
-                raise ValueError(f"{name} has more numbers than bytes")
-            count += size
-            end = max(end, last)
-        if path.stat().st_size != 8 + length + end:
-            raise ValueError(f"{path.stat().st_size:,} bytes where {8 + length + end:,} belong")
-        kinds = {tensor.dtype for tensor in tensors.values()}
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing", "the model is incomplete; copy or train it again") from None
-    except (OSError, ValueError, RecursionError, struct.error, msgspec.DecodeError) as error:
-        hint = "the model is damaged; copy or train it again (pickled .pt files are never opened here)"
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error})", hint) from None
-    return count, names.get(next(iter(kinds)), "mixed") if len(kinds) == 1 else "mixed"
-
-
 def verify_checkpoint(path: Path) -> list[str]:
-    """What is wrong with a model: files missing, or other than the hashes in `minigpt.json`; empty when all is well."""
+    """What is wrong with a checkpoint, files missing or other than their hashes; empty when all is well."""
+    return _problems(path, but="")
+
+
+def verify_model(path: Path) -> list[str]:
+    """What is wrong with the model in a checkpoint; what its run alone needs is not looked at."""
+    return _problems(path, but=f"{TRAINING}/")
+
+
+def _problems(path: Path, but: str) -> list[str]:
+    """What is wrong with the files of a checkpoint, but those in one folder."""
     problems: list[str] = []
     try:
         record = read_record(path)
@@ -357,6 +345,8 @@ def verify_checkpoint(path: Path) -> list[str]:
         unlisted = [name for name in (CONFIG, WEIGHTS, TOKENIZER) if name not in record.files]
         problems += [f"{RECORD} has no sha256 of {', '.join(unlisted)}"] if unlisted else []
     for name, expected in record.files.items():
+        if but and name.startswith(but):
+            continue
         if problem := _file_problem(path, name, expected):
             problems.append(problem)
     return problems

@@ -6,8 +6,9 @@ or not at all is the business of `engine.safe_writing`.
 from __future__ import annotations
 
 import functools
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from torch import Tensor
 
 import engine
 from engine import catalog, folders, safe_writing
-from engine.catalog import CONFIG, RECORD, TOKENIZER, WEIGHTS, Record
+from engine.catalog import CONFIG, RECORD, TOKENIZER, TRAINING, WEIGHTS, Record
 from engine.config import ModelConfig
 from engine.devices import DTYPES, resolve_device, resolve_precision
 from engine.errors import CheckpointError, InvalidSettingError, TokenizerError
-from engine.formats import huggingface
+from engine.formats import configuration, huggingface
+from engine.formats.safetensors_header import read_weights_header
 from engine.inference.decoder import Decoder
 from engine.model.gpt import GPT
 from engine.text.provenance import without_folders
@@ -36,7 +38,9 @@ SHAPE_BEYOND_HF = ("bias", "positions", "dropout")
 """What `config.json` cannot say of an architecture; `minigpt.json` does."""
 
 GENERATION = "generation_config.json"
-MODEL_FILES = {CONFIG, WEIGHTS, RECORD, GENERATION, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"}
+MODEL_FILES = {
+    CONFIG, WEIGHTS, RECORD, GENERATION, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", TRAINING
+}  # fmt: skip
 """What may be in a directory that is replaced; with anything else in it, it is more than a model of ours."""
 
 
@@ -90,17 +94,27 @@ def load_model(name: str = "", device: str = "auto", precision: str = "auto") ->
     path = catalog.find_checkpoint(name)
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
-    config, weights, record = read_checkpoint(path)
-    gpt = build(config, weights, path)
+    gpt, tokenizer, record = open_checkpoint(path)
     gpt = gpt.to(device=device, dtype=DTYPES[precision]).eval().requires_grad_(False)
-    tokenizer = Tokenizer.open(path)
+    sha256 = record.files.get(WEIGHTS) or catalog.hash_file(path / WEIGHTS)
+    return LoadedModel(name or path.name, path, gpt, tokenizer, record, device, precision, sha256)
+
+
+def open_checkpoint(path: Path) -> tuple[GPT, Tokenizer, Record]:
+    """A model on the CPU, in the precision that it is stored in, with its tokenizer and record.
+
+    Raises:
+        CheckpointError: It is damaged, incomplete, or of a kind that is not supported.
+        TokenizerError: So is its tokenizer.
+    """
+    config, weights, record = read_checkpoint(path)
+    gpt, tokenizer = build(config, weights, path), Tokenizer.open(path)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
             f"{path.name} has {tokenizer.vocab_size} tokens in its tokenizer and {config.vocab_size} in its weights",
             "its files do not belong together; copy or train it again",
         )
-    sha256 = record.files.get(WEIGHTS) or catalog.hash_file(path / WEIGHTS)
-    return LoadedModel(name or path.name, path, gpt, tokenizer, record, device, precision, sha256)
+    return gpt, tokenizer, record
 
 
 def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Record]:
@@ -109,11 +123,11 @@ def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Record]
     Raises:
         CheckpointError: Something is missing, damaged or does not fit; the one before it is named where there is one.
     """
-    problems = catalog.verify_checkpoint(path)
+    problems = catalog.verify_model(path)
     if problems:
         raise CheckpointError(f"the model {path.name} is damaged: {'; '.join(problems)}", _what_else(path))
     record = catalog.read_record(path)
-    config = huggingface.from_hf_config(catalog.read_config(path))
+    config = configuration.from_hf_config(catalog.read_config(path))
     try:
         config = config.replace(**{key: value for key, value in record.architecture.items() if key in SHAPE_BEYOND_HF})
     except InvalidSettingError as error:
@@ -160,13 +174,20 @@ def _what_else(path: Path) -> str:
         here = next((place for place, step in enumerate(steps) if step.name == path.name), 0)
         near = [("before", step) for step in reversed(steps[:here])] + [("after", step) for step in steps[here + 1 :]]
         for side, step in near:
-            if not catalog.verify_checkpoint(step):
+            if not catalog.verify_model(step):
                 return f"the one {side} it is whole: --model {run.name}:{step.name}"
     return "copy it again, or train it again"
 
 
 def save_checkpoint(
-    path: Path, gpt: GPT, tokenizer: Tokenizer, record: Record, *, precision: str = "fp32", replace: bool = False
+    path: Path,
+    gpt: GPT,
+    tokenizer: Tokenizer,
+    record: Record,
+    *,
+    precision: str = "fp32",
+    replace: bool = False,
+    write_training: Callable[[Path], None] | None = None,
 ) -> Record:
     """Write a model as a Hugging Face directory: all of it, or nothing.
 
@@ -177,6 +198,7 @@ def save_checkpoint(
         precision: fp32, fp16 or bf16, of the stored weights.
         record: Facts for `minigpt.json`; its hashes, architecture and version are filled in.
         replace: Whether a model that is there already may be replaced; what is no model of ours never is.
+        write_training: Writes what a run needs to go on from here into the folder that it is given, `training/`.
 
     Returns:
         The record as written.
@@ -191,6 +213,9 @@ def save_checkpoint(
         if path.exists():
             _check_replaceable(path, replace)
         with safe_writing.new_directory(path, replace=replace) as folder:
+            if write_training is not None:
+                (folder / TRAINING).mkdir()
+                write_training(folder / TRAINING)
             return _write_files(folder, gpt, tokenizer, record, precision)
     except (OSError, safetensors.SafetensorError, TokenizerError) as error:
         raise CheckpointError(
@@ -210,14 +235,15 @@ def _check_replaceable(path: Path, replace: bool) -> None:
 
 def _write_files(folder: Path, gpt: GPT, tokenizer: Tokenizer, record: Record, precision: str) -> Record:
     config = gpt.config
-    hf_config = huggingface.to_hf_config(config, tokenizer.eot_id, HF_DTYPES[precision])
+    hf_config = configuration.to_hf_config(config, tokenizer.eot_id, HF_DTYPES[precision])
     weights = huggingface.to_hf_weights(config, dict(_as_stored(gpt, precision)))
     safetensors.torch.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     _write_json(folder / CONFIG, hf_config)
     generation = {"bos_token_id": tokenizer.eot_id, "eos_token_id": tokenizer.eot_id, "do_sample": True}
     _write_json(folder / GENERATION, {**generation, "temperature": 0.8})
     tokenizer.save(folder, model_max_length=config.block_size)
-    files = {file.name: catalog.hash_file(file) for file in sorted(folder.iterdir())}
+    written = sorted(file for file in folder.rglob("*") if file.is_file())
+    files = {file.relative_to(folder).as_posix(): catalog.hash_file(file) for file in written}
     record = msgspec.structs.replace(
         record,
         created=record.created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -260,6 +286,19 @@ def write_record(path: Path, record: Record) -> None:
         raise CheckpointError(f"{path / RECORD} cannot be written ({error})", "free some space") from None
 
 
+def drop_training(path: Path) -> None:
+    """Leave of a checkpoint the model alone. Its record lets go of the rest first, so that it is whole at any moment.
+
+    Raises:
+        CheckpointError: It cannot be changed.
+    """
+    record = catalog.read_record(path)
+    left = {name: sha256 for name, sha256 in record.files.items() if not name.startswith(f"{TRAINING}/")}
+    if left != record.files:
+        write_record(path, msgspec.structs.replace(record, files=left))
+    shutil.rmtree(path / TRAINING, ignore_errors=True)
+
+
 def _readable_json(value: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
@@ -280,7 +319,7 @@ def export_model(name: str, path: Path, precision: str = "", *, replace: bool = 
     """
     source = catalog.find_checkpoint(name)
     config, weights, record = read_checkpoint(source)
-    stored = catalog.read_weights_header(source / WEIGHTS)[1]
+    stored = read_weights_header(source / WEIGHTS)[1]
     wanted = precision or (stored if stored in DTYPES else "fp32")
     record = msgspec.structs.replace(record, data=without_folders(record.data))
     return save_checkpoint(

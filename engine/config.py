@@ -11,7 +11,7 @@ Family = Literal["gpt2", "nanochat", "qwen3"]
 Positions = Literal["auto", "learned", "sinusoidal", "rotary"]
 Activation = Literal["auto", "gelu", "relu", "relu2", "silu"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-TrainingPrecision = Literal["auto", "fp32", "bf16"]  # gradients in fp16 vanish unless the loss is scaled
+Tracker = Literal["tensorboard", "mlflow"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 ENDLESS = -1
@@ -178,8 +178,14 @@ class TrainConfig(Architecture, frozen=True, kw_only=True):
     muon_momentum: Annotated[float, Setting("Muon's momentum", 0.0, 0.9999)] = 0.95
     grad_clip: Annotated[float, Setting("largest gradient norm; 0 for no clipping", 0.0, 1e6)] = 1.0
     precision: Annotated[
-        TrainingPrecision, Setting("arithmetic of the forward pass; auto takes bf16 where it gains")
+        Precision, Setting("arithmetic of the forward pass; auto takes bf16 where it gains, fp16 scales the loss")
     ] = "auto"
+    compile: Annotated[
+        Literal["auto", "on", "off"], Setting("torch.compile: auto on CUDA alone, where it pays for its warm-up")
+    ] = "auto"
+    parallel: Annotated[
+        Literal["ddp", "fsdp"], Setting("with --nproc: each process holds the whole model, or a share of it")
+    ] = "ddp"
     eval_interval: Annotated[int, Setting("steps between evaluations; 0 for one at the end", 0, MAX_STEPS)] = 250
     eval_tokens: Annotated[
         int, Setting("validation tokens used while training, spread over the split; the end uses all", 1, 2**62)
@@ -192,6 +198,9 @@ class TrainConfig(Architecture, frozen=True, kw_only=True):
     sample_tokens: Annotated[int, Setting("length of a sample in tokens", 1, 100_000)] = 200
     seed: Annotated[int, Setting("of the weights, the batches and the dropout", 0, 2**63 - 1)] = 1337
     patience: Annotated[int, Setting("evaluations without a gain before stopping early; 0 for never", 0, 10**6)] = 0
+    trackers: Annotated[
+        tuple[Tracker, ...], Setting("who is told of the run beside its own files: tensorboard, mlflow")
+    ] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

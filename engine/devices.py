@@ -39,9 +39,13 @@ def resolve_precision(wanted: str, device: str) -> str:
     Raises:
         DeviceError: The device cannot compute in it.
     """
-    bf16_gpu = device == "cuda" and torch.cuda.is_bf16_supported()
     if wanted == "auto":
-        return "bf16" if bf16_gpu else "fp32"
-    if wanted == "bf16" and device == "cuda" and not bf16_gpu:
+        return "bf16" if has_bf16(device) else "fp32"
+    if wanted == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceError("this GPU has no bf16", "use --precision fp16 or fp32")
     return wanted
+
+
+def has_bf16(device: str) -> bool:
+    """Whether a device is a GPU that computes in bf16 itself, rather than by way of fp32, which is slow."""
+    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -49,6 +49,10 @@ class RunError(MiniGPTError):
     """A training run's directory cannot be made or used."""
 
 
+class RunNotFoundError(RunError):
+    """No training run goes by that name."""
+
+
 class TrainingDivergedError(MiniGPTError):
     """The loss is no longer a finite number; the last good checkpoint is kept."""
 
@@ -59,3 +63,11 @@ class DeviceError(MiniGPTError):
 
 class WorkerError(MiniGPTError):
     """The engine's process could not start, ended, or broke the protocol."""
+
+
+def named(kind: str, message: str, hint: str = "") -> MiniGPTError:
+    """The error of a kind that another process named; a `WorkerError` where there is no such kind."""
+    found = globals().get(kind)
+    if isinstance(found, type) and issubclass(found, MiniGPTError):
+        return found(message, hint)
+    return WorkerError(message, hint)

@@ -19,6 +19,7 @@ from engine.inference.stream import ScoredToken
 from engine.model.gpt import GPT
 from engine.text.batches import Tokens, windows
 from engine.text.tokenizers import Tokenizer
+from engine.training.distributed import ALONE, Team
 
 TOKENS_AT_ONCE = 8192
 """Tokens in one forward pass of an evaluation."""
@@ -69,6 +70,7 @@ def evaluate(
     *,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    team: Team = ALONE,
 ) -> Evaluation:
     """Evaluate a model on a token array in non-overlapping windows of `block_size`.
 
@@ -81,7 +83,8 @@ def evaluate(
         tokenizer: Counts the bytes.
         tokens: (N,) ids, N at least 2.
         limit: Tokens to predict, at least 1, to the nearest window; None for all.
-        progress: Called with (tokens done, tokens to predict).
+        progress: Called with (tokens done, tokens to predict), as often in every process.
+        team: Processes that share the work; every one of them has to ask, with the same model.
 
     Raises:
         DataError: Fewer than two tokens.
@@ -95,16 +98,19 @@ def evaluate(
     training = gpt.training
     gpt.eval()
     try:
-        for x, y in pieces:
-            stream = gpt.stream(_ids(x, device)).flatten(0, 1)  # (B x T, C)
-            wanted = _ids(y.ravel(), device)  # (B x T)
-            for rows, logits in _logits(gpt, stream):
-                total += F.cross_entropy(logits, wanted[rows], reduction="sum").item()
-            done += y.size
+        for first in range(0, len(pieces), team.size):
+            turn = pieces[first : first + team.size]  # one for each process; the last ones may have none
+            for x, y in turn[team.rank : team.rank + 1]:
+                stream = gpt.stream(_ids(x, device)).flatten(0, 1)  # (B x T, C)
+                wanted = _ids(y.ravel(), device)  # (B x T)
+                for rows, logits in _logits(gpt, stream):
+                    total += F.cross_entropy(logits, wanted[rows], reduction="sum").item()
+            done += sum(y.size for _, y in turn)
             if progress is not None:
                 progress(done, targets.size)
     finally:
         gpt.train(training)
+    (total,) = team.sum([total])
     return Evaluation(
         loss=total / targets.size,
         perplexity=_perplexity(total / targets.size),

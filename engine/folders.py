@@ -60,6 +60,11 @@ def user_texts() -> Path:
     return data_home() / "texts"
 
 
+def mlflow_folder() -> Path:
+    """What MLflow keeps of the runs that are tracked with it."""
+    return data_home() / "mlflow"
+
+
 def _bundled(name: str) -> Path:
     package = Path(__file__).parent
     installed = package / "bundled" / name

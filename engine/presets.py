@@ -36,12 +36,27 @@ PRESETS: dict[str, TrainConfig] = {
         weight_decay=0.1,
         beta2=0.99,
     ),
+    # on from a model that has learned already: small steps, and the best of them is kept
+    "finetune": TrainConfig(
+        steps=500,
+        dropout=0.1,
+        optimizer="adamw",
+        learning_rate=3e-4,
+        min_learning_rate=0.1,
+        schedule="cosine",
+        eval_interval=50,
+        patience=4,
+    ),
 }
+
+FINETUNE_PRESET = "finetune"
+"""What `--from` begins with when no preset is named; the model's shape is its own."""
 
 SUMMARIES: dict[str, str] = {
     "nano": "3.2M parameters, block 128: minutes on a laptop CPU",
     "small": "3.2M parameters, block 256: half an hour on two cores; the bundled model",
     "classic": "10.7M parameters, GPT-2 family: the well-known 6 x 384, for a GPU",
+    "finetune": "small steps with AdamW, for going on from a trained model",
 }
 
 

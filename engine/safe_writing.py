@@ -99,6 +99,13 @@ def recover_all(folder: Path) -> None:
             recover(folder / match[1])
 
 
+def clear_abandoned(folder: Path) -> None:
+    """Remove what killed writers left in a folder, under any name."""
+    for name in _names(folder):
+        if re.fullmatch(rf"\..+{re.escape(_WRITING)}\w+", name) and _is_abandoned(folder / name):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
 def sync(path: Path) -> None:
     """Wait until what a file or directory holds is on the disk."""
     if os.name != "posix" and path.is_dir():  # only POSIX opens directories
@@ -118,7 +125,7 @@ def _half_written(path: Path) -> Iterator[Path]:
             shutil.rmtree(abandoned, ignore_errors=True)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}{_WRITING}", dir=path.parent))
-        with _locked(folder):
+        with locked(folder):
             if not folder.exists():
                 continue  # cleared away by another writer, in the moment before it was locked
             try:
@@ -133,7 +140,7 @@ def _replace(new: Path, path: Path) -> None:
     if _exchange(new, path):
         return
     old = path.with_name(new.name.replace(_WRITING, _OLD))
-    with _locked(path):
+    with locked(path):
         path.rename(old)
         try:
             new.rename(path)
@@ -159,7 +166,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock that tells other processes that the writer of a directory lives."""
     if sys.platform == "win32":
         yield

@@ -13,9 +13,9 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from engine import errors, folders
+from engine import folders, processes
 from engine.config import Device, Precision, SamplingParams
-from engine.errors import InvalidSettingError, MiniGPTError, WorkerError
+from engine.errors import InvalidSettingError, MiniGPTError, WorkerError, named
 from engine.worker.connection import TooLong, check_request, leading_id
 from engine.worker.protocol import (
     MAX_MESSAGE_BYTES,
@@ -41,7 +41,7 @@ from engine.worker.protocol import (
 )
 from minigpt_tui.generation_stream import EventQueue, GenerationStream, TextEvent
 from minigpt_tui.worker_log import WorkerLog
-from minigpt_tui.worker_process import COMMAND, WorkerProcess, worker_environment
+from minigpt_tui.worker_process import COMMAND, WorkerProcess
 
 State = Literal["stopped", "starting", "importing", "ready", "dead"]
 
@@ -108,7 +108,7 @@ class EngineClient:
             if self._session and not self._session.done():
                 return
             log = WorkerLog(self._log_path or folders.state_home() / "worker.log")
-            environment = worker_environment() if self._command is None else None
+            environment = processes.environment() if self._command is None else None
             self.hello, self._ready, self._fault, self._closing = None, None, None, False
             self._settled.clear()
             try:
@@ -383,10 +383,7 @@ class EngineClient:
 
 def to_exception(event: Error) -> MiniGPTError:
     """The error that an event tells of, as the kind that it names."""
-    kind = getattr(errors, event.kind, None)
-    if isinstance(kind, type) and issubclass(kind, MiniGPTError):
-        return kind(event.message, event.hint)
-    return WorkerError(event.message, event.hint)
+    return named(event.kind, event.message, event.hint)
 
 
 def _excerpt(line: bytes | TooLong) -> str:

@@ -34,6 +34,7 @@ def places() -> tuple[Place, ...]:
         Place("models", folders.user_checkpoints(), "models of your own: a folder put there goes by its name"),
         Place("runs", folders.runs_folder(), "training runs, one folder each, with their checkpoints"),
         Place("texts", folders.user_texts(), "texts that you downloaded or put there, by name"),
+        Place("mlflow", folders.mlflow_folder(), "what MLflow keeps of the runs that it tracks"),
         Place("session", session_file(), "the last session's settings and prompts", folder=False),
         Place("log", worker_log(), "what the engine's process printed", folder=False),
         Place("bundled models", folders.bundled_checkpoints(), "models that ship with minigpt-tui", ours=False),

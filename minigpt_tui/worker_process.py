@@ -6,15 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
-import site
 import sys
-import sysconfig
 from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import cast
 
-import engine
 from engine.errors import WorkerError
 from engine.worker.connection import LineBuffer, TooLong
 from engine.worker.protocol import MAX_MESSAGE_BYTES
@@ -176,22 +172,3 @@ class WorkerProcess(asyncio.SubprocessProtocol):
 
 def _size(line: bytes | TooLong) -> int:
     return len(line.head) if isinstance(line, TooLong) else len(line)
-
-
-def worker_environment() -> dict[str, str]:
-    """This process's environment, changed so that a Python started with it finds the same `engine` as this one.
-
-    A checkout's folder goes to the end of PYTHONPATH. Empty entries leave it, since they stand for the current folder,
-    where a file could pass for a module; and an installed package's folder is not added, since it would come before
-    the standard library.
-    """
-    environment = dict(os.environ)
-    home = Path(engine.__file__).resolve().parent.parent
-    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()]
-    entries = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    if home not in [Path(folder).resolve() for folder in installed] and str(home) not in entries:
-        entries.append(str(home))
-    environment.pop("PYTHONPATH", None)
-    if entries:
-        environment["PYTHONPATH"] = os.pathsep.join(entries)
-    return environment

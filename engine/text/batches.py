@@ -50,9 +50,9 @@ class Batches:
             batch_size: Windows in a batch, B: the global batch, before ranks and micro-steps take their slices.
             seed: Of the order; 0 or more.
             eot_id: Id of `<|endoftext|>`.
-            starts: Offsets where a document or paragraph begins. One row in 32 is then a window that begins at one
-                of them, with `eot_id` before it, so that a model learns what follows `<|endoftext|>` even from a
-                text that is one document.
+            starts: Offsets where a document or paragraph begins, in their order. One row in 32 is then a window that
+                begins at one of them, with `eot_id` before it, so that a model learns what follows `<|endoftext|>` even
+                from a text that is one document.
 
         Raises:
             DataError: There are fewer than T + 1 tokens.
@@ -69,7 +69,8 @@ class Batches:
         self.seed = seed
         self.eot_id = eot_id
         offsets = np.asarray([] if starts is None else starts, dtype=np.int64)
-        self.starts: Ids = offsets[(offsets >= 0) & (offsets + block_size <= len(tokens))]
+        # those with a whole window behind them; a view, as there may be millions in a mapped file
+        self.starts: Ids = offsets[: np.searchsorted(offsets, len(tokens) - block_size, "right")]
         self.windows_per_epoch = max(1, (len(tokens) - 1) // block_size - 1)
         self._cached: tuple[int, Ids] = (-1, offsets[:0])
 
@@ -147,25 +148,43 @@ def paragraph_starts(tokens: Tokens, tokenizer: Tokenizer) -> Ids:
     Returns:
         Increasing offsets, shape (starts,).
     """
-    texts = [tokenizer.token_bytes(id) for id in range(tokenizer.vocab_size)]
-    newline = np.array([text == b"\n" for text in texts])
-    ends_line = np.array([text.endswith(b"\n") for text in texts])
-    ends_paragraph = np.array([text.endswith(b"\n\n") for text in texts])
-    ends_paragraph[tokenizer.eot_id] = True
-    begins = np.array([not text.startswith(b"\n") for text in texts])
-    begins[tokenizer.eot_id] = False
+    finder = StartFinder(tokenizer)
+    return np.concatenate(
+        [np.zeros(0, np.int64), *(finder.find(tokens[at : at + _PIECE]) for at in range(0, len(tokens), _PIECE))]
+    )
 
-    found = [np.zeros(1 if len(tokens) and begins[tokens[0]] else 0, np.int64)]
-    for first in range(1, len(tokens), _PIECE):
-        last = min(first + _PIECE, len(tokens))
-        here, before = tokens[first:last], tokens[first - 1 : last - 1]
-        blank = ends_paragraph[before]
-        second = max(first, 2)  # the first offset with two tokens before it
-        if second < last:
-            two_before = tokens[second - 2 : last - 2]
-            blank[second - first :] |= newline[tokens[second - 1 : last - 1]] & ends_line[two_before]
-        found.append(np.flatnonzero(blank & begins[here]) + first)
-    return np.concatenate(found)
+
+class StartFinder:
+    """`paragraph_starts` of a text that comes piece by piece."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Begin with a text.
+
+        Args:
+            tokenizer: What it is encoded with.
+        """
+        texts = [tokenizer.token_bytes(id) for id in range(tokenizer.vocab_size)]
+        self._newline = np.array([text == b"\n" for text in texts])
+        self._ends_line = np.array([text.endswith(b"\n") for text in texts])
+        self._ends_paragraph = np.array([text.endswith(b"\n\n") for text in texts])
+        self._ends_paragraph[tokenizer.eot_id] = True
+        self._begins = np.array([not text.startswith(b"\n") for text in texts])
+        self._begins[tokenizer.eot_id] = False
+        self._before: Tokens = np.empty(0, np.uint32)  # the last two tokens
+        self._offset = 0
+
+    def find(self, tokens: Tokens) -> Ids:
+        """The starts in the next tokens, shape (n,), as offsets from the beginning of the text."""
+        context = len(self._before)
+        known = np.concatenate([self._before, tokens])
+        after_blank = self._ends_paragraph[known[:-1]]  # of known[1:]
+        after_blank[1:] |= self._newline[known[1:-1]] & self._ends_line[known[:-2]]
+        starts = self._begins[known]
+        starts[1:] &= after_blank
+        found = np.flatnonzero(starts[context:]) + self._offset
+        self._before = known[-2:]
+        self._offset += len(tokens)
+        return found
 
 
 class Windows(NamedTuple):

@@ -187,19 +187,19 @@ def open_corpus(
         test=find_text(test) if test is not None else None,
         column=column,
         normalize=normalize,
-        name="-".join(map(_name, names[:3])),
+        name="-".join(map(text_name, names[:3])),
     )
     files = dict(corpus.files)
     for split, given in (("train", names), ("val", [val]), ("test", [test])):
         if split in files:
-            sources = tuple(_findable(source) for source in given if source is not None)
+            sources = tuple(findable(source) for source in given if source is not None)
             files[split] = msgspec.structs.replace(files[split], sources=sources)
     return msgspec.structs.replace(
         corpus, files=files, sources=tuple(source for split in files.values() for source in split.sources)
     )
 
 
-def _findable(name_or_path: str | os.PathLike[str]) -> str:
+def findable(name_or_path: str | os.PathLike[str]) -> str:
     """The name of a text, or its absolute path when there is something at that path."""
     path = Path(name_or_path)
     return str(path.absolute()) if path.exists() else os.fspath(name_or_path)
@@ -223,7 +223,7 @@ def describe(name_or_path: str | os.PathLike[str], *, column: str | None = None,
         counts.update(text)
     train, val = (sum(map(len, split)) for split in split_documents(texts))
     return TextFacts(
-        name=_name(name_or_path),
+        name=text_name(name_or_path),
         files=len(files),
         documents=len(texts),
         bytes=_size(files),
@@ -385,9 +385,9 @@ def _users() -> Iterator[LibraryText]:
             yield LibraryText(path.stem, path, path.stat().st_size, "ready", "your own")
 
 
-def _name(name_or_path: str | os.PathLike[str]) -> str:
-    path = Path(name_or_path)
-    return path.stem or path.absolute().stem  # "." is the folder's own name
+def text_name(name_or_path: str | os.PathLike[str]) -> str:
+    """What to call a text: a name, or that of its file or folder."""
+    return (path := Path(name_or_path)).stem or path.absolute().stem  # "." is the folder's own name
 
 
 def _size(files: Iterable[Path]) -> int:

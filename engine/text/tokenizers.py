@@ -9,6 +9,7 @@ and then what was merged; `<|endoftext|>` is the last id of each.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 
 from engine.config import SMALLEST_BPE
 from engine.errors import TokenizerError
+from engine.text.cutting import Piece, cut, cut_documents
 
 END_OF_TEXT = "<|endoftext|>"
 """The token that stands between documents; it is the first and the last of every text."""
@@ -29,11 +31,11 @@ END_OF_TEXT = "<|endoftext|>"
 TokenizerKind = Literal["char", "byte", "bpe"]
 TokenArray = npt.NDArray[np.unsignedinteger[Any]]
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 _SURROGATES = re.compile("[\ud800-\udfff]")
-# No pre-tokenizer of GPT-2's kind joins a letter with white space that follows it, so a text cut there
+# No pre-tokenizer of GPT-2's kind joins a letter or digit with white space that follows it, so a text cut there
 # gives the same tokens as the whole.
-_SAFE_CUT = re.compile(r"(?<=[^\W\d_])(?=[ \n\r\t])")
+_SAFE_CUT = re.compile(r"(?<=[^\W_])(?=[ \n\r\t])")
 
 
 class Tokenizer:
@@ -108,10 +110,9 @@ class Tokenizer:
         Raises:
             TokenizerError: A character is not in the alphabet; the message names it.
         """
-        dtype: type[np.unsignedinteger[Any]] = np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
         if self.kind == "bpe":
-            chunks = [np.array(self.encode(chunk), dtype) for chunk in _chunks(text)]
-            return np.concatenate(chunks) if chunks else np.empty(0, dtype)
+            chunks = [np.array(self.encode(chunk), self.dtype) for chunk in _chunks(text)]
+            return np.concatenate(chunks) if chunks else np.empty(0, self.dtype)
         if self.kind == "byte":
             if _SURROGATES.search(text):
                 raise _unknown_characters(_SURROGATES.findall(text))
@@ -122,7 +123,36 @@ class Tokenizer:
         ids: npt.NDArray[np.int64] = self._table[codes]
         if ids.size and ids.min() < 0:
             raise _unknown_characters(self._unknown(text))
-        return ids.astype(dtype)
+        return ids.astype(self.dtype)
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[TokenArray]:
+        """`encode_array` of texts as `chunks` gives them: faster for many short ones, and on all cores for `bpe`.
+
+        Raises:
+            TokenizerError: A character is not in the alphabet; the message names it.
+        """
+        if self.kind == "bpe":
+            for text in texts:
+                if _SURROGATES.search(text):
+                    raise _unknown_characters(_SURROGATES.findall(text))
+            encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            return [np.array(encoding.ids, self.dtype) for encoding in encodings]
+        ids = self.encode_array("".join(texts))
+        lengths = [len(text) if self.kind == "char" or text.isascii() else len(text.encode()) for text in texts]
+        return np.split(ids, np.cumsum(lengths)[:-1]) if texts else []
+
+    def chunks(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """Documents that come in pieces, cut where no token runs across."""
+        return safe_chunks(pieces) if self.kind == "bpe" else iter(pieces)
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        """Of an array of ids: uint16 when all ids fit and uint32 when not."""
+        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+
+    def sha256(self) -> str:
+        """Of all that decides which ids a text has: two tokenizers that share it encode alike."""
+        return hashlib.sha256(f"{self.eot_id} {self._backend.to_str()}".encode()).hexdigest()
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids; `<|endoftext|>` gives nothing, and bytes that are no UTF-8 become U+FFFD."""
@@ -301,14 +331,14 @@ def _check_ids(kind: TokenizerKind, vocabulary: dict[str, int]) -> None:
         raise TokenizerError(f"the tokenizer has no token with the id {missing}", "take a fresh copy of the model")
 
 
+def safe_chunks(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Documents that come in pieces, cut where no token of any `bpe` tokenizer runs across."""
+    return cut_documents(pieces, _SAFE_CUT, _CHUNK)
+
+
 def _chunks(text: str) -> Iterator[str]:
-    """A text in pieces of about a megabyte, cut only where no token can run across."""
-    start = 0
-    while start < len(text):
-        cut = _SAFE_CUT.search(text, start + _CHUNK)
-        end = cut.start() if cut else len(text)
-        yield text[start:end]
-        start = end
+    """A text in pieces, cut only where no token can run across."""
+    return cut([text], _SAFE_CUT, _CHUNK)
 
 
 def _unknown_characters(characters: Sequence[str]) -> TokenizerError:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from engine.config import TrainConfig
 from engine.model.gpt import GPT
+from engine.training.distributed import share_of, whole
+from engine.training.muon import Muon
 
 TABLES = ("embedding.", "positions.")
 """Weights that are looked up by row; a tied head is the embedding."""
@@ -53,7 +56,6 @@ def make_optimizers(gpt: GPT, config: TrainConfig) -> list[Optimizer]:
                 lr=config.muon_learning_rate,
                 momentum=config.muon_momentum,
                 weight_decay=config.weight_decay,
-                adjust_lr_fn="original",
             )
         )
     for optimizer in optimizers:
@@ -69,7 +71,44 @@ def set_learning_rate(optimizers: list[Optimizer], share: float) -> None:
             group["lr"] = group["peak"] * share
 
 
-def clip_gradients(gpt: GPT, limit: float) -> float:
-    """The norm of all gradients; above `limit` (0 is none) they are scaled down to it."""
-    parameters = [weight for weight in gpt.parameters() if weight.grad is not None]
-    return float(torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else float("inf")))
+def clip_gradients(gpt: GPT, limit: float, factor: float = 1.0) -> float:
+    """The norm of all gradients; above `limit` (0 is none) they are scaled down to it.
+
+    Args:
+        gpt: The model.
+        limit: The largest norm that is left.
+        factor: What the loss was multiplied by, which is taken back first.
+    """
+    weights = [weight for weight in gpt.parameters() if weight.grad is not None]
+    if factor != 1.0:
+        for weight in weights:
+            weight.grad.div_(factor)  # type: ignore[union-attr]
+    return float(whole(torch.nn.utils.clip_grad_norm_(weights, limit if limit > 0 else float("inf"))))
+
+
+def optimizers_state(gpt: GPT, optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    """What the optimizers remember of each weight, whole and on the CPU, as `adamw.NAME.exp_avg`.
+
+    Where several processes share the model every one of them has to ask.
+    """
+    found: dict[str, Tensor] = {}
+    names: dict[Tensor, str] = {weight: name for name, weight in gpt.named_parameters()}
+    for optimizer in optimizers:
+        kind = type(optimizer).__name__.lower()
+        for weight, state in optimizer.state.items():
+            found |= {f"{kind}.{names[weight]}.{key}": whole(tensor).cpu().clone() for key, tensor in state.items()}
+    return found
+
+
+def load_optimizers_state(gpt: GPT, optimizers: list[Optimizer], tensors: Mapping[str, Tensor]) -> None:
+    """Let the optimizers go on from what `optimizers_state` gave; one that is new begins afresh."""
+    weights = dict(gpt.named_parameters())
+    mine = {type(optimizer).__name__.lower(): optimizer for optimizer in optimizers}
+    taken = {weight: kind for kind, opt in mine.items() for group in opt.param_groups for weight in group["params"]}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        path, _, key = rest.rpartition(".")
+        if kind not in mine or taken.get(weight := weights[path]) != kind:
+            continue
+        own = tensor.to(weight.device, copy=True)
+        mine[kind].state[weight][key] = share_of(weight, own) if own.shape == weight.shape else own

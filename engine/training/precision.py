@@ -14,7 +14,7 @@ import torch
 
 from engine import folders, safe_writing
 from engine.config import TrainConfig
-from engine.devices import resolve_precision
+from engine.devices import has_bf16, resolve_precision
 
 CLEAR_GAIN = 1.5
 """bf16 must be this many times as fast: where it is worth having it is three times, so noise decides nothing."""
@@ -24,9 +24,9 @@ ROUNDS, ROUND_SECONDS = 7, 1e-3
 
 
 def choose_precision(config: TrainConfig, device: str) -> str:
-    """fp32 or bf16, for the forward pass of a run.
+    """fp32, bf16 or fp16, for the forward pass of a run.
 
-    `auto` is bf16 on a GPU that has it and on a CPU that gains from it, else fp32.
+    `auto` is bf16 on a GPU that has it and fp16 on one that has not, bf16 on a CPU that gains from it, else fp32.
 
     Args:
         config: Says what is wanted, and the shape of the run.
@@ -35,8 +35,10 @@ def choose_precision(config: TrainConfig, device: str) -> str:
     Raises:
         DeviceError: The device cannot compute in it.
     """
-    if config.precision != "auto" or device == "cuda":
+    if config.precision != "auto":
         return resolve_precision(config.precision, device)
+    if device == "cuda":
+        return "bf16" if has_bf16(device) else "fp16"
     return "bf16" if device == "cpu" and bf16_gains(config) else "fp32"
 
 

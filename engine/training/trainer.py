@@ -1,217 +1,247 @@
-"""The training loop: a text and settings in, checkpoints and metrics out. It writes to a run directory and tells an
-observer what happens; it knows nothing of screens, and nothing of who reads the directory.
+"""The training loop: it takes steps, does what is due after each, obeys, and writes the run's directory. Once the
+checkpoint of a step is there, everything of that step is: its line of metrics, its sample, what it was evaluated at.
+It knows nothing of screens, nor of who reads the directory.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
 import numpy as np
-import torch
 
-from engine.catalog import Record, read_record
-from engine.checkpoints import LoadedModel, load_model
-from engine.config import MAX_STEPS, SamplingParams, TrainConfig
-from engine.devices import DTYPES, resolve_device
-from engine.errors import DataError, InvalidSettingError, MiniGPTError, TrainingDivergedError
-from engine.evaluation import evaluate
-from engine.inference.generator import Generation
-from engine.model.gpt import GPT
-from engine.text.batches import Batches, paragraph_starts
-from engine.text.corpus import Corpus, encode_documents
-from engine.text.provenance import text_record
-from engine.text.tokenizers import Tokenizer, train_tokenizer
-from engine.training.events import Began, Ended, Evaluating, Sampled, Saved, Stepped, TrainEvent
+from engine.catalog import Record
+from engine.checkpoints import load_model, write_record
+from engine.errors import TrainingDivergedError
+from engine.text.batches import Batches
+from engine.training import epochs
+from engine.training.control import Wanted
+from engine.training.distributed import ALONE, Team
+from engine.training.examining import Examiner
 from engine.training.keeping import Keeper
-from engine.training.optimizers import clip_gradients, make_optimizers, set_learning_rate
-from engine.training.precision import choose_precision
+from engine.training.orders import Orders, Stopped
 from engine.training.run import Metrics, RunDirectory, Sample, State, Status
-from engine.training.schedules import learning_rate_share
+from engine.training.setup import Prepared
+from engine.training.state import EpochSums, Progress
+from engine.training.status_writer import StatusWriter
+from engine.training.stepper import Stepper
+from engine.training.stopwatch import Stopwatch
+from engine.training.trackers import Tracker
 from engine.validation import to_dict
 
-STATUS_SECONDS = 1.0
-"""`status.json` is renewed at most this often."""
+RECENT_STEPS = 20
+"""The speed that the status tells is a mean over these."""
 
-HISTORY_POINTS = 200
-"""Points of the loss curve that a checkpoint carries."""
+PAUSE_POLL_SECONDS = 0.05
+"""How often a run that waits looks whether it may go on."""
 
 
 class Trainer:
-    """One training run, from the first step to the last.
+    """One training run, from the step where it begins or goes on to its end.
 
-    The global batch is a pure function of (seed, step) and dropout is seeded by (seed, step), so what a step does
-    depends on nothing but the weights and the settings.
+    The global batch is a pure function of (seed, step) and dropout is seeded by (seed, step, rank), so what a step does
+    depends on nothing but the weights, what the optimizers remember, and the settings.
+
+    Args:
+        run: Where to write; in all but the lead of a team an `Onlooker`.
+        prepared: What the run begins or goes on with.
+        orders: What it obeys.
+        status: Where it tells how it goes.
+        trackers: Who is told of it beside.
+        team: The processes that train together; the lead alone writes.
+
+    Raises:
+        DataError: The text is too short for one window.
+        InvalidSettingError: So many epochs are more steps than a run can have.
     """
 
     def __init__(
         self,
-        config: TrainConfig,
-        corpus: Corpus,
         run: RunDirectory,
-        observer: Callable[[TrainEvent], None],
+        prepared: Prepared,
+        orders: Orders,
+        status: StatusWriter,
         *,
-        device: str = "auto",
+        trackers: Sequence[Tracker] = (),
+        team: Team = ALONE,
     ) -> None:
-        """Encode the text and build the model.
-
-        Args:
-            config: All settings.
-            corpus: The text, split.
-            run: Where to write.
-            observer: Called with each event, between steps.
-            device: auto, cpu, cuda or mps.
-
-        Raises:
-            DataError: The text is too short for one window, or a split for one token.
-            InvalidSettingError: So many epochs are more steps than a run can have.
-            DeviceError: The device is not there, or cannot compute in the precision.
-        """
-        self.corpus, self.run, self.observer = corpus, run, observer
-        self.device = resolve_device(device)
-        # an alphabet is of the whole text, or validation could not be read; merges are learned from the training split
-        learned_from = corpus.train if config.tokenizer == "bpe" else (*corpus.train, *corpus.val, *corpus.test)
-        self.tokenizer: Tokenizer = train_tokenizer(config.tokenizer, learned_from, config.vocab_size)
-        self.train_tokens = encode_documents(self.tokenizer, corpus.train)
-        self.val_tokens = encode_documents(self.tokenizer, corpus.val)
-        self.test_tokens = encode_documents(self.tokenizer, corpus.test)
+        self.run, self.orders, self.status, self.trackers, self.team = run, orders, status, trackers, team
+        self.run_config, self.config = prepared.config, prepared.config.training
+        self.device, self.precision = prepared.device, prepared.precision
+        self.text, self.tokenizer = prepared.text, prepared.text.tokenizer
         self.batches = Batches(
-            self.train_tokens,
-            config.block_size,
-            config.batch_size * config.accumulation,
-            config.seed,
+            self.text.train,
+            self.config.block_size,
+            self.config.batch_size * self.config.accumulation,
+            self.config.seed,
             self.tokenizer.eot_id,
-            starts=paragraph_starts(self.train_tokens, self.tokenizer),
+            starts=self.text.starts,
         )
-        for split, tokens in (("validation", self.val_tokens), ("test", self.test_tokens)):
-            if len(tokens) == 1:
-                raise DataError(f"the {split} split has fewer than two tokens", "use a longer text")
-        self.config, self.steps = config, config.steps
-        if config.epochs is not None:
-            self.steps = max(1, round(config.epochs * self.batches.batches_per_epoch))
-            if self.steps > MAX_STEPS:
-                hint = f"a run has at most {MAX_STEPS:,}; choose fewer epochs"
-                raise InvalidSettingError(f"epochs={config.epochs:g} of this text are {self.steps:,} steps", hint)
-        self.gpt = GPT(config.model_config(self.tokenizer.vocab_size))
-        self.gpt.initialize(torch.Generator().manual_seed(config.seed))
-        self.gpt.to(self.device)
-        self.optimizers = make_optimizers(self.gpt, config)
-        self.precision = choose_precision(config, self.device)
-        self.metrics: list[Metrics] = []
-        self.keeper = Keeper(run)
-        self.step = 0
-        self._stopping = False
-        self._began = time.perf_counter()
-        self._status_at = 0.0
+        self.steps = epochs.run_length(self.config, self.batches.batches_per_epoch)
+        self.parameters = prepared.gpt.parameter_count()
+        self.stepper = Stepper(
+            prepared.gpt.to(self.device),
+            self.config,
+            self.steps,
+            self.batches,
+            device=self.device,
+            precision=self.precision,
+            team=team,
+            report=run.log,
+        )
+        if prepared.tensors:
+            self.stepper.load_state(prepared.tensors)
+        self.progress: Progress = prepared.progress
+        self.keeper = Keeper(run, self.steps)
+        self.examiner = Examiner(self.tokenizer, self.config, self.device, status, self._obey, team)
+        self.watch = Stopwatch(self.progress.seconds)
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT_STEPS)  # tokens and seconds of a step
+        self._saved: tuple[int, bool] | None = None  # step of the last checkpoint, and whether the step was concluded
 
-    def stop(self) -> None:
-        """Save and end at the next step's boundary."""
-        self._stopping = True
-
-    def train(self) -> Ended:
-        """Run to the end, or to `stop`.
+    def train(self) -> Status:
+        """Run to the end, or until a stop is asked for.
 
         Returns:
-            How it ended. Validation and test losses are over the whole splits; the training loss is over a part of
-            its split as long as the validation split, spread evenly.
+            The status in which it ended: finished, or stopped.
 
         Raises:
             TrainingDivergedError: A loss is not finite; the checkpoints before it are kept.
             CheckpointError: A checkpoint cannot be written; those before it are kept.
         """
-        self._began = time.perf_counter()
+        self._begin()
+        state: State = "finished"
         try:
-            self.observer(self._describe())
-            self._write_status("running", force=True)
-            metrics = self._take_step()
-            while not self._is_last():
-                self._between(metrics)
-                metrics = self._take_step()
-            ended = self._finish(metrics, "stopped" if self._stopping and self.step < self.steps else "finished")
-        except BaseException as error:
-            self._leave_word(error)
-            raise
-        self.run.close()
-        return ended
+            if self.progress.pending is not None:
+                self._conclude(self.progress.pending)
+            while not self._is_over(self.progress):
+                self._obey()
+                self._take_step()
+            self._finish()
+        except Stopped:
+            if self.progress.step:
+                self._save_unless_saved()
+            state = "stopped"
+            self.run.log(f"stopped at step {self.progress.step}")
+        return self._end(state)
 
-    def _leave_word(self, error: BaseException) -> None:
-        """Write down why the run crashed, the status first; where the disk is full, as much as it takes."""
-        reason = str(error) if isinstance(error, MiniGPTError) else f"{type(error).__name__}: {error}"
-        with suppress(OSError):
-            self._write_status("crashed", force=True, reason=reason)
-        with suppress(OSError):
-            self.run.log(f"crashed at step {self.step}: {reason}")
-        with suppress(OSError):
-            self.run.close()
-
-    # One step
-
-    def _take_step(self) -> Metrics:
-        began = time.perf_counter()
-        config, step = self.config, self.step
-        share = learning_rate_share(config, step, self.steps)
-        set_learning_rate(self.optimizers, share)
-        x, y = (torch.from_numpy(ids) for ids in self.batches.batch(step))  # (B x accumulation, T)
-        torch.manual_seed(_mix(config.seed, step))  # dropout
-        loss = 0.0
-        for first in range(0, len(x), config.batch_size):
-            inputs, targets = x[first : first + config.batch_size], y[first : first + config.batch_size]
-            with self._autocast():
-                part = self.gpt.loss(inputs.to(self.device), targets.to(self.device)) / config.accumulation
-            part.backward()  # type: ignore[no-untyped-call]
-            loss += part.item()
-        grad_norm = clip_gradients(self.gpt, config.grad_clip)
-        if not (np.isfinite(loss) and np.isfinite(grad_norm)):
-            what, value = ("gradient's norm", grad_norm) if np.isfinite(loss) else ("loss", loss)
-            self._diverged(what, value, step + 1)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self.step = step + 1
-        return Metrics(
-            step=self.step,
-            time=round(time.perf_counter() - self._began, 3),
-            tokens=self.step * x.numel(),
-            train_loss=loss,
-            lr=config.learning_rate * share,
-            grad_norm=grad_norm,
-            tokens_per_second=round(x.numel() / (time.perf_counter() - began), 1),
+    def _begin(self) -> None:
+        progress = self.progress
+        written = progress.step - (progress.pending is not None)  # the line of a step that is pending is written anew
+        if self.team.is_lead:
+            self.keeper.take_stock(progress)
+        is_there = self.run.checkpoint(progress.step) in self.keeper.saved.values()
+        if self.team.lead_says([is_there])[0]:
+            self._saved = progress.step, progress.pending is None
+        if (self.run.path / "metrics.jsonl").exists():
+            self.run.append_resumed(written)
+            self.run.log(f"goes on from step {progress.step} of {self.steps}")
+        config, best = self.config, progress.best
+        if self._is_over(progress) and progress.step < self.steps:
+            self.run.log(f"{progress.since_best} evaluations without a gain: it goes on with patience=0")
+        if left_out := self.tokenizer.encode_prompt(config.sample_prompt)[2]:
+            self.run.log(f"the sample prompt has characters that the text does not: {left_out}")
+        self.status.write(
+            state="running",
+            activity="",
+            done=0.0,
+            step=progress.step,
+            steps=self.steps,
+            seconds=progress.seconds,
+            tokens=progress.tokens,
+            tokens_per_second=0.0,
+            train_loss=progress.train_loss,
+            val_loss=progress.val_loss,
+            best_val_loss=best.loss if best else None,
+            best_step=best.step if best else None,
+            test_loss=None,
+            best="",
+            parameters=self.parameters,
+            vocab_size=self.tokenizer.vocab_size,
+            tokens_per_step=self.batches.batch_size * config.block_size,
+            train_tokens=len(self.text.train),
+            val_tokens=len(self.text.val),
+            device=self.device,
+            precision=self.precision,
+            threads=self.run_config.threads,
         )
+        begun = msgspec.structs.replace(self.status.status, step=written)
+        for tracker in self.trackers:
+            tracker.begin(self.run_config, begun)
+        self.watch.start()
 
-    def _is_last(self) -> bool:
-        return self.step >= self.steps or self._stopping or self._out_of_patience()
+    # A step, and what is due after it
 
-    def _between(self, metrics: Metrics) -> None:
-        """Evaluate, save and sample where it is due after a step that is not the last."""
-        config = self.config
-        due = bool(config.eval_interval) and self.step % config.eval_interval == 0
-        is_best = False
-        if due and len(self.val_tokens):
-            val_loss = self._evaluate(self.gpt, self.val_tokens, limit=config.eval_tokens)
-            if not np.isfinite(val_loss):
-                self._diverged("validation loss", val_loss, self.step)
-            metrics = msgspec.structs.replace(metrics, val_loss=val_loss)
-            is_best = self.keeper.is_new_best(self.step, val_loss)
-        self._write_metrics(metrics)
-        self._tell(metrics)
-        if is_best or (self.step % config.save_interval == 0 if config.save_interval else due):
-            self._save({"val": metrics.val_loss})
-        if self.step % config.sample_interval == 0 if config.sample_interval else due:
+    def _is_over(self, progress: Progress) -> bool:
+        is_out_of_patience = bool(self.config.patience) and progress.since_best >= self.config.patience
+        return progress.step >= self.steps or is_out_of_patience
+
+    def _take_step(self) -> None:
+        began, before = time.perf_counter(), self.progress
+        result = self.stepper.take(before.step)
+        step = before.step + 1
+        if not result.is_finite:
+            what, value = ("gradient's norm", result.grad_norm) if np.isfinite(result.loss) else ("loss", result.loss)
+            self._diverged(what, value, step)
+        self._recent.append((result.tokens, time.perf_counter() - began))
+        metrics = Metrics(
+            step=step,
+            time=round(self.watch.seconds, 3),
+            tokens=before.tokens + result.tokens,
+            train_loss=result.loss,
+            lr=result.lr,
+            grad_norm=result.grad_norm,
+            tokens_per_second=round(result.tokens / self._recent[-1][1], 1),
+        )
+        self.progress = msgspec.structs.replace(
+            before, step=step, tokens=metrics.tokens, train_loss=result.loss, pending=metrics
+        )
+        self.status.tell(
+            step=step,
+            seconds=metrics.time,
+            tokens=metrics.tokens,
+            tokens_per_second=sum(tokens for tokens, _ in self._recent) / sum(spent for _, spent in self._recent),
+            train_loss=result.loss,
+        )
+        self._conclude(metrics)
+
+    def _conclude(self, metrics: Metrics) -> None:
+        """Do all that is due after a step: evaluate, write its line, sample, and save when everything else is there."""
+        config, step = self.config, metrics.step
+        is_due = bool(config.eval_interval) and step % config.eval_interval == 0
+        if is_due or step >= self.steps:
+            try:
+                metrics = self._evaluated(metrics)
+            except Stopped:
+                self._write_line(metrics)
+                raise
+        progress = self.progress.concluded(metrics)
+        self._write_line(metrics)
+        is_over = self._is_over(progress)
+        if is_over or (step % config.sample_interval == 0 if config.sample_interval else is_due):
             self._sample()
-        self._write_status("running")
+        seconds, each = self.watch.seconds, self.batches.batches_per_epoch
+        if config.epochs is not None and (number := epochs.ends(step, each, is_over)):
+            self.run.log(epochs.summary(number, config.epochs, progress.epoch, seconds, metrics.lr))
+            progress = msgspec.structs.replace(progress, epoch=EpochSums(since=seconds))
+        self.progress = progress
+        best = progress.best
+        self.status.tell(
+            val_loss=progress.val_loss,
+            best_val_loss=best.loss if best else None,
+            best_step=best.step if best else None,
+        )
+        is_best = best is not None and best.step == step
+        if is_over or is_best or (step % config.save_interval == 0 if config.save_interval else is_due):
+            self._save()
 
-    def _write_metrics(self, metrics: Metrics) -> None:
-        self.metrics.append(metrics)
+    def _write_line(self, metrics: Metrics) -> None:
         self.run.append_metrics(metrics)
-
-    def _tell(self, metrics: Metrics) -> None:
-        best = self.keeper.best
-        best_loss, best_step = (best.loss, best.step) if best else (None, None)
-        self.observer(Stepped(metrics=metrics, best_val_loss=best_loss, best_step=best_step))
+        for tracker in self.trackers:
+            tracker.metrics(metrics)
 
     def _diverged(self, what: str, value: float, step: int) -> NoReturn:
         saved = self.keeper.saved
@@ -219,153 +249,147 @@ class Trainer:
         lower = "learning_rate" if self.config.optimizer == "adamw" else "muon_learning_rate and learning_rate"
         raise TrainingDivergedError(f"the {what} became {value} at step {step}; {kept}", f"try a lower {lower}")
 
-    def _out_of_patience(self) -> bool:
-        patience, best = self.config.patience, self.keeper.best
-        if not patience or best is None:
-            return False
-        since = [metrics for metrics in self.metrics if metrics.val_loss is not None and metrics.step > best.step]
-        return len(since) >= patience
+    # What is asked of it
 
-    # Evaluating, saving, sampling
+    def _wishes(self) -> tuple[Wanted, bool]:
+        """What is wanted, and whether a checkpoint is: the lead's word, as all processes must decide alike."""
+        wanted = self.orders.wanted
+        told = self.team.lead_says([WANTED.index(wanted), float(self.orders.take_save())])
+        return WANTED[int(told[0])], bool(told[1])
 
-    def _evaluate(self, gpt: GPT, tokens: Any, *, limit: int | None = None) -> float:
-        def report(done: int, total: int) -> None:
-            self.observer(Evaluating(done=done, total=total))
-            self._write_status("running")
+    def _obey(self) -> None:
+        """Wait or save where that is asked for.
 
-        return evaluate(gpt, self.tokenizer, tokens, limit=limit, progress=report).loss
-
-    def _held_out(self, gpt: GPT) -> dict[str, float]:
-        """The losses of a model over the whole of the splits that it was not trained on."""
-        splits = {"val": self.val_tokens, "test": self.test_tokens}
-        return {split: self._evaluate(gpt, tokens) for split, tokens in splits.items() if len(tokens)}
-
-    def _finish(self, metrics: Metrics, state: State) -> Ended:
-        """Evaluate over whole splits, save the last checkpoint, and find the best of those that are kept.
-
-        Whatever is not finite is found before it is saved, as JSON has no way to write it.
+        Raises:
+            Stopped: A stop is asked for.
         """
-        like_val = max(len(self.val_tokens), self.config.block_size + 1)
-        losses = {"train": self._evaluate(self.gpt, self.train_tokens, limit=like_val)} | self._held_out(self.gpt)
-        for split, loss in losses.items():
-            if not np.isfinite(loss):
-                self._diverged(f"loss of the {split} split", loss, self.step)
-        metrics = msgspec.structs.replace(metrics, val_loss=losses.get("val"))
-        self._write_metrics(metrics)
-        best_path = self._save(losses)
-        if "val" in losses:
-            best_path = self.keeper.settle({self.step: losses["val"]}, self._measure_saved)
-        self._tell(metrics)  # not before it is settled which step is the best
-        best = self.keeper.best
-        self._sample()
-        ended = Ended(
-            state=state,
-            step=self.step,
-            seconds=time.perf_counter() - self._began,
-            val_loss=best.loss if best else None,
-            train_loss=losses["train"],
-            test_loss=read_record(best_path).losses.get("test"),
-            best=best_path,
-        )
-        self.run.log(f"{state} at step {self.step}; {best_path.name} is the best, its validation loss {ended.val_loss}")
-        self._write_status(state, force=True)
-        self.observer(ended)
-        return ended
+        wanted, save = self._wishes()
+        if save:
+            self._save_unless_saved()
+        if wanted == "pause":
+            wanted = self._wait()
+        if wanted == "stop":
+            raise Stopped
 
-    def _measure_saved(self, checkpoint: Path) -> dict[str, float]:
-        return self._held_out(load_model(str(checkpoint), self.device, "fp32").gpt)
+    def _wait(self) -> Wanted:
+        """Wait as long as a pause is wanted; the time does not count."""
+        self.watch.stop()
+        self.run.sync_lines()
+        self.run.log(f"paused at step {self.progress.step}")
+        self.status.write(state="paused")
+        while True:
+            wanted, save = self._wishes()
+            if save:
+                self._save_unless_saved()
+            if wanted != "pause":
+                break
+            time.sleep(PAUSE_POLL_SECONDS)
+        self.status.write(state="running")
+        self.watch.start()
+        return wanted
 
-    def _save(self, losses: Mapping[str, float | None]) -> Path:
-        record = Record(
-            run=self.run.name,
-            step=self.step,
-            tokens_seen=self.metrics[-1].tokens if self.metrics else 0,
-            seconds=round(time.perf_counter() - self._began, 1),
-            losses={name: loss for name, loss in losses.items() if loss is not None},
-            data=text_record(self.corpus, len(self.train_tokens), len(self.val_tokens), len(self.test_tokens)),
-            training=to_dict(self.config) | {"steps": self.steps, "precision": self.precision},
-            history=_thinned(self.metrics),
-            device=self.device,
-        )
-        path = self.keeper.save(self.gpt, self.tokenizer, record)
-        self.run.log(f"saved step {self.step}")
-        self.observer(Saved(step=self.step, path=path))
-        return path
+    # Evaluating, sampling, saving
+
+    def _evaluated(self, metrics: Metrics) -> Metrics:
+        """The line of a step with the losses of the validation and the training split, of `eval_tokens` each."""
+        val, train, limit, val_loss = self.text.val, self.text.train, self.config.eval_tokens, None
+        with self.stepper.whole_model() as gpt:
+            if len(val):
+                val_loss = self.examiner.loss(gpt, val, "evaluating", limit, last=0.5)
+            train_split_loss = self.examiner.loss(gpt, train, "evaluating", limit, first=0.5 if len(val) else 0.0)
+        for what, loss in (("validation loss", val_loss), ("loss of the training split", train_split_loss)):
+            if loss is not None and not np.isfinite(loss):  # before it is saved, as JSON has no way to write it
+                self._diverged(what, loss, metrics.step)
+        return msgspec.structs.replace(metrics, val_loss=val_loss, train_split_loss=train_split_loss)
 
     def _sample(self) -> None:
-        ids, prompt, left_out = self.tokenizer.encode_prompt(self.config.sample_prompt)
-        params = SamplingParams(max_new_tokens=self.config.sample_tokens, seed=self.config.seed)
-        self.gpt.eval()
-        try:
-            model = LoadedModel("", None, self.gpt, self.tokenizer, Record(), self.device, "fp32", "")
-            generation = Generation(model, ids, params)
-            text = "".join(token.text for token in generation) + generation.tail
-        finally:
-            self.gpt.train()
-        if left_out:
-            self.run.log(f"the sample prompt has characters that the text does not: {left_out}")
-        sample = Sample(step=self.step, prompt=prompt, text=text, seed=self.config.seed)
+        with self.stepper.whole_model() as gpt:
+            if not self.team.is_lead:
+                return
+            prompt, text = self.examiner.sample(gpt)
+        sample = Sample(step=self.progress.step, prompt=prompt, text=text, seed=self.config.seed)
         self.run.append_sample(sample)
-        self.observer(Sampled(sample=sample))
+        for tracker in self.trackers:
+            tracker.sample(sample)
 
-    # What the run is
+    def _save_unless_saved(self) -> None:
+        if self.progress.step and self._saved != (self.progress.step, self.progress.pending is None):
+            self._save()
 
-    def _describe(self) -> Began:
-        config = self.config
-        return Began(
-            parameters=self.gpt.parameter_count(),
-            vocab_size=self.tokenizer.vocab_size,
-            tokens_per_step=config.batch_size * config.accumulation * config.block_size,
-            steps=self.steps,
-            train_tokens=len(self.train_tokens),
-            val_tokens=len(self.val_tokens),
+    def _save(self) -> None:
+        progress = msgspec.structs.replace(self.progress, seconds=self.watch.seconds)
+        tensors = self.stepper.state()  # every process of a team gives its share
+        with self.stepper.whole_model() as gpt:
+            if self.team.is_lead:
+                before = self.status.status.activity
+                self.status.tell(activity="saving")
+                self.run.sync_lines()
+                self.keeper.save(gpt, self.tokenizer, self._record(progress), tensors, progress)
+                self.status.tell(activity=before)
+                self.run.log(f"saved step {progress.step}")
+        self._saved = progress.step, progress.pending is None
+
+    def _record(self, progress: Progress) -> Record:
+        is_evaluated = progress.evaluated == progress.step
+        losses = {"val": progress.val_loss, "train": progress.train_split_loss} if is_evaluated else {}
+        return Record(
+            run=self.run.name,
+            step=progress.step,
+            tokens_seen=progress.tokens,
+            seconds=round(progress.seconds, 1),
+            losses={split: loss for split, loss in losses.items() if loss is not None},
+            data=self.text.data,
+            training=to_dict(self.config) | {"steps": self.steps, "precision": self.precision},
+            history=progress.history.rounded(progress.step),
             device=self.device,
-            precision=self.precision,
         )
 
-    def _write_status(self, state: State, *, force: bool = False, reason: str = "") -> None:
-        if not force and time.monotonic() - self._status_at < STATUS_SECONDS:
+    # The end
+
+    def _finish(self) -> None:
+        """Evaluate what is kept over whole splits, find the best of it, and measure that on the test split."""
+        self._save_unless_saved()
+        if not self.team.is_lead:
             return
-        self._status_at = time.monotonic()
-        evaluated = [metrics.val_loss for metrics in self.metrics if metrics.val_loss is not None]
-        best = self.keeper.best
-        self.run.write_status(
-            Status(
-                state=state,
-                step=self.step,
-                steps=self.steps,
-                started=time.time() - (time.perf_counter() - self._began),
-                train_loss=self.metrics[-1].train_loss if self.metrics else None,
-                val_loss=evaluated[-1] if evaluated else None,
-                best_val_loss=best.loss if best else None,
-                best_step=best.step if best else None,
-                parameters=self.gpt.parameter_count(),
-                device=self.device,
-                precision=self.precision,
-                reason=reason,
-            )
+        self.team = self.examiner.team = ALONE  # the others have nothing left to do
+        path, record = self.keeper.settle(self.progress.best, self._measure)
+        if len(self.text.test):
+            model = load_model(str(path), self.device, "fp32")
+            loss = self.examiner.loss(model.gpt, self.text.test, "evaluating on the test split")
+            record = msgspec.structs.replace(record, losses=record.losses | {"test": loss})
+            write_record(path, record)
+        val_loss = record.losses.get("val")
+        self.status.tell(
+            best_val_loss=val_loss,
+            best_step=record.step if val_loss is not None else None,
+            test_loss=record.losses.get("test"),
+            best=path.name,
         )
+        told = "" if val_loss is None else f", its validation loss {val_loss:.4f}"
+        self.run.log(f"finished at step {self.progress.step}; {path.name} is the best{told}")
 
-    # Arithmetic
+    def _measure(self, path: Path, record: Record) -> float | None:
+        """The validation loss of a checkpoint over the whole split; None without a split."""
+        if not len(self.text.val):
+            return None
+        if self.config.eval_tokens >= len(self.text.val) - 1 and "val" in record.losses:
+            return record.losses["val"]  # it was of the whole already
+        model = load_model(str(path), self.device, "fp32")
+        return self.examiner.loss(model.gpt, self.text.val, f"evaluating {path.name} on the whole split")
 
-    def _autocast(self) -> Any:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device, dtype=DTYPES[self.precision])
+    def _end(self, state: State) -> Status:
+        """Close the files, write the last status, and tell the trackers, which may take their time."""
+        self.watch.stop()
+        best = self.progress.best
+        if state == "stopped" and self.keeper.saved:
+            step = best.step if best and best.step in self.keeper.saved else max(self.keeper.saved)
+            self.status.tell(best=self.keeper.saved[step].name)
+        self.status.tell(activity="", done=0.0, seconds=round(self.watch.seconds, 3))
+        self.run.close()
+        self.status.write(state=state)
+        for tracker in self.trackers:
+            tracker.end(self.run, self.status.status)
+        return self.status.status
 
 
-def _mix(seed: int, step: int) -> int:
-    """One 63-bit seed from a seed and a step, so that neighbouring ones share nothing."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _thinned(metrics: list[Metrics]) -> list[tuple[int, float | None, float | None]]:
-    """At most about HISTORY_POINTS (step, mean train loss since the last point, validation loss or None)."""
-    stride = max(1, len(metrics) // HISTORY_POINTS)
-    points: list[tuple[int, float | None, float | None]] = []
-    for start in range(0, len(metrics), stride):
-        piece = metrics[start : start + stride]
-        vals = [m.val_loss for m in piece if m.val_loss is not None]
-        mean = sum(m.train_loss for m in piece) / len(piece)
-        points.append((piece[-1].step, round(mean, 5), round(vals[-1], 5) if vals else None))
-    return points
+WANTED: tuple[Wanted, ...] = ("run", "pause", "stop")

@@ -20,8 +20,8 @@ import engine
 from engine.catalog import find_checkpoint, list_checkpoints, verify_checkpoint
 from engine.errors import MiniGPTError
 from engine.folders import bundled_checkpoints
-from minigpt_tui.cli.columns import columns
 from minigpt_tui.cli.streams import write_json, write_line
+from minigpt_tui.columns import columns
 from minigpt_tui.paths import homes, places
 
 MIN_COLUMNS, MIN_ROWS = 80, 24

@@ -12,10 +12,10 @@ from dataclasses import asdict
 import click
 
 from engine.catalog import find_checkpoint, read_record
-from minigpt_tui.cli.columns import columns
 from minigpt_tui.cli.options import Common, engine_options, pass_common
 from minigpt_tui.cli.streams import say, write_json, write_line
 from minigpt_tui.cli.writing import open_model
+from minigpt_tui.columns import columns
 
 
 @click.command("eval")

@@ -22,9 +22,9 @@ from engine.catalog import (
     verify_checkpoint,
 )
 from engine.errors import CheckpointError, ModelNotFoundError
-from minigpt_tui.cli.columns import columns, count, size
 from minigpt_tui.cli.options import ModelName
 from minigpt_tui.cli.streams import say, write_json, write_line
+from minigpt_tui.columns import columns, count, size
 
 HISTORY_ROWS = 12
 """Losses along the run that `show` prints, evenly spaced."""

@@ -15,6 +15,9 @@ from click.shell_completion import CompletionItem
 from engine.config import Device, Precision, SamplingParams
 from engine.validation import fields, make
 
+MAX_NPROC = 64
+"""More processes than one machine has GPUs."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -46,6 +49,18 @@ class ModelName(click.types.StringParamType):
 
         names = [info.name for info in list_checkpoints() if info.name.startswith(incomplete)]
         return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="dir")]
+
+
+class RunName(click.types.StringParamType):
+    """The name of a training run; a shell completes it."""
+
+    name = "run"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The runs whose name begins so, the latest first, with their state."""
+        from engine.training.runs import list_runs
+
+        return [CompletionItem(run.name, help=run.state) for run in list_runs() if run.name.startswith(incomplete)]
 
 
 class Pace(click.FloatRange):
@@ -95,6 +110,16 @@ def engine_device_option(function: F) -> F:
         expose_value=False,
         callback=_remember,
         help="Where to compute; auto takes a GPU when there is one.",
+    )(function)
+
+
+def nproc_option(function: F) -> F:
+    """Add `--nproc` to a command; None where it is not given."""
+    return click.option(
+        "--nproc",
+        type=click.IntRange(1, MAX_NPROC),
+        metavar="N",
+        help="Processes that train together, one for each GPU.  [default: 1, or as many as before]",
     )(function)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from minigpt_tui.cli.columns import columns
 from minigpt_tui.cli.streams import say, write_json, write_line
+from minigpt_tui.columns import columns
 from minigpt_tui.paths import places
 
 

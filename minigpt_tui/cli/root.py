@@ -23,6 +23,7 @@ COMPLETE_VARIABLE = "_MINIGPT_TUI_COMPLETE"
 COMMANDS = {
     "generate": LazyCommand("minigpt_tui.cli.generate:generate", "Write on from a prompt."),
     "train": LazyCommand("minigpt_tui.cli.train:train", "Train a GPT on your own text."),
+    "runs": LazyCommand("minigpt_tui.cli.runs:runs", "List, watch, pause, resume, stop and compare training runs."),
     "eval": LazyCommand("minigpt_tui.cli.evaluate:evaluate", "Measure a model on a text: loss, bits per byte."),
     "models": LazyCommand("minigpt_tui.cli.models:models", "List, show, verify, export and remove models."),
     "data": LazyCommand("minigpt_tui.cli.data:data", "List, get and show texts to train on."),

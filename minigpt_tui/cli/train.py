@@ -1,55 +1,29 @@
-"""`minigpt-tui train`: a text becomes a model, in the foreground. Settings and texts are checked before torch is
-imported and before anything is written.
+"""`minigpt-tui train`: a text becomes a model, in a process of its own that this one watches. Imports torch neither
+here nor below: that process does.
 """
 
 from __future__ import annotations
 
-import shutil
-import signal
-import time
-import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.config import TrainConfig
-from engine.errors import InvalidSettingError
-from engine.presets import DEFAULT_PRESET, PRESETS, find_preset
-from engine.validation import Field, fields, make, parse_assignments, to_dict
+from engine.presets import DEFAULT_PRESET, FINETUNE_PRESET, PRESETS
 from minigpt_tui.cli.failures import INTERRUPTED
-from minigpt_tui.cli.options import Common, engine_device_option, pass_common
-from minigpt_tui.cli.streams import say, write_line
-from minigpt_tui.cli.training_view import TrainingView, clock, open_view
+from minigpt_tui.cli.options import Common, ModelName, RunName, engine_device_option, nproc_option, pass_common
+from minigpt_tui.cli.streams import say, write_json, write_line
+from minigpt_tui.cli.training_settings import TrainCommand
 
-
-class TrainCommand(click.Command):
-    """A command whose help ends with every setting, as the settings themselves declare it."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write name, meaning, range and default of each setting."""
-        with formatter.section("Settings, for --set and --config"):
-            formatter.write_dl([(field.name, _meaning(field)) for field in fields(TrainConfig).values()])
-
-
-def _meaning(field: Field) -> str:
-    words = [field.setting.help if field.setting else ""]
-    if field.choices:
-        words.append(" | ".join(field.choices))
-    elif field.setting and field.setting.low is not None and field.setting.high is not None and field.type is float:
-        words.append(field.setting.range_text)
-    default = {(): "none", "": "empty"}.get(field.default, field.default)
-    shown = str(default).lower() if isinstance(default, bool) or default is None else str(default)
-    return f"{'; '.join(words)}  [{shown}]"
+if TYPE_CHECKING:
+    from engine.training.run import RunConfig
 
 
 @click.command(cls=TrainCommand)
-@click.argument("texts", nargs=-1, required=True, metavar="FILE_OR_FOLDER_OR_NAME...")
+@click.argument("texts", nargs=-1, metavar="FILE_OR_FOLDER_OR_NAME...")
 @click.option(
-    "--preset", default=DEFAULT_PRESET, show_default=True, help=f"Settings to begin with: {', '.join(PRESETS)}."
+    "--preset",
+    help=f"Settings to begin with: {', '.join(PRESETS)}.  [default: {DEFAULT_PRESET}; {FINETUNE_PRESET} with --from]",
 )
 @click.option(
     "--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings over the preset's."
@@ -59,94 +33,75 @@ def _meaning(field: Field) -> str:
 @click.option("--val", metavar="FILE", help="Text for validation.  [default: the last 10% of the text]")
 @click.option("--test", metavar="FILE", help="Text for a test at the end, which has no say in what is kept.")
 @click.option("--column", help="Where the text is in .csv and .jsonl files.  [default: found]")
+@click.option("--from", "base", type=ModelName(), metavar="MODEL",
+              help="Go on from a model, with its shape and tokenizer: a name, a folder, RUN:CHECKPOINT.")  # fmt: skip
+@click.option("--like", type=RunName(), metavar="RUN", help="Begin with the settings and the text of another run.")
+@nproc_option
+@click.option("--detach", is_flag=True, help="Return as soon as it trains, and print the run's name.")
+@click.option("--json", "as_json", is_flag=True, help="With --detach: print one JSON object.")
 @engine_device_option
 @pass_common
-def train(
-    common: Common,
-    /,
-    texts: tuple[str, ...],
-    preset: str,
-    file: Path | None,
-    assignments: tuple[str, ...],
-    name: str | None,
-    val: str | None,
-    test: str | None,
-    column: str | None,
-) -> None:
+def train(common: Common, /, detach: bool, as_json: bool, **given: Any) -> None:
     """Train a GPT on your own text: files, folders (.txt, .md, .csv, .jsonl, .py), or names from `data list`.
 
-    ctrl+c saves and stops after the step that is under way. The model then goes by the run's name, and the path of
-    its checkpoint is printed on stdout.
+    It trains in a process of its own, which a lost terminal does not reach, and is watched from here; `runs watch`
+    and the app show it too. ctrl+c asks it to save and stop. The model goes by the run's name, and at the end the
+    path of its checkpoint is printed on stdout.
     """
-    config = read_settings(preset, file, assignments)
+    if as_json and not detach:
+        raise click.UsageError("--json is for --detach; `runs watch --json` prints what a run measures")
+    from minigpt_tui.cli.new_run import Wishes, new_run
 
-    from engine.text.library import open_corpus
-    from engine.text.provenance import text_record
-    from engine.training.run import RunConfig, RunDirectory, free_run_name
+    config = new_run(Wishes(device=common.device, **given))
+    if detach:
+        _train_detached(config, as_json)
+    else:
+        _train_watched(config)
 
-    corpus = open_corpus(texts, val=val, test=test, column=column, normalize=config.normalize)
-    run_config = RunConfig(
-        name=free_run_name(corpus.name) if name is None else name,
-        created=time.time(),
-        training=config,
-        text={"sources": corpus.sources, "val": val, "test": test, "column": column},
-        data=text_record(corpus),
-    )
-    with open_view(run_config.name) as view:
-        from engine.training.trainer import Trainer
 
-        run = RunDirectory.create(run_config)
-        try:
-            trainer = Trainer(config, corpus, run, view.observe, device=common.device)
-        except BaseException:  # nothing was trained, so nothing is left behind
-            shutil.rmtree(run.path, ignore_errors=True)
-            raise
-        with _stopped_by_interrupt(trainer.stop, view):
-            ended = trainer.train()
-    losses = (("validation", ended.val_loss), ("test", ended.test_loss))
-    said = "".join(f", {split} loss {loss:.4f}" for split, loss in losses if loss is not None)
-    say(f"{ended.state} at step {ended.step} after {clock(ended.seconds)}{said}; the best checkpoint is in")
-    write_line(str(ended.best))
-    say(f"try it: minigpt-tui generate --model {run.name}")
-    if ended.state == "stopped":
+def _train_detached(config: RunConfig, as_json: bool) -> None:
+    from engine.training.control import request
+    from engine.training.launch import start_run, wait_until_running
+
+    run = start_run(config)
+    try:
+        status = wait_until_running(run, discard=True)
+    except KeyboardInterrupt:
+        request(run.path, "stop")
+        say(f"{run.name} stops as soon as it has begun")
+        raise
+    if as_json:
+        write_json({"name": run.name, "path": str(run.path), "state": status.state, "pid": status.pid})
+    else:
+        write_line(run.name)
+    say(f"{run.name} is {status.state}, as process {status.pid}; it goes on when this terminal closes")
+    say(f"watch it: minigpt-tui runs watch {run.name}   stop it: minigpt-tui runs stop {run.name}")
+
+
+def _train_watched(config: RunConfig) -> None:
+    from engine.training.control import request
+    from engine.training.launch import start_run, wait_until_running
+    from minigpt_tui.cli.training_following import Interrupts, follow, tell_end
+    from minigpt_tui.cli.training_view import open_view
+
+    view = open_view(config.name, "ctrl+c saves and stops", is_new=True)
+    with Interrupts() as interrupts:
+        run = start_run(config)
+
+        def stop() -> bool:
+            if interrupts.count > 1:
+                return False
+            request(run.path, "stop")
+            view.remark("saving and stopping; ctrl+c again leaves, and it stops without you")
+            return True
+
+        info = follow(run.path, view, interrupts, stop)
+    if info is None:
+        say(f"{run.name} is still saving: minigpt-tui runs show {run.name}")
         raise click.exceptions.Exit(INTERRUPTED)
-
-
-def read_settings(preset: str, file: Path | None, assignments: tuple[str, ...]) -> TrainConfig:
-    """The settings of a run: a preset's, over them those of a TOML file, over them KEY=VALUE words.
-
-    Raises:
-        InvalidSettingError: The preset or a key is unknown, the file cannot be read, or a value is out of range.
-    """
-    values = to_dict(find_preset(preset))
-    for layer in (_read_toml(file) if file else {}, parse_assignments(TrainConfig, assignments)):
-        if "steps" in layer and "epochs" not in layer:
-            values["epochs"] = None  # the length that was said last is the one that counts
-        values |= layer
-    return make(TrainConfig, values)
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidSettingError(f"{file} cannot be read", error.strerror or str(error)) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or numbers and lists beyond all measure
-        raise InvalidSettingError(f"{file} is not TOML", f"{error}") from None
-
-
-@contextmanager
-def _stopped_by_interrupt(stop: Callable[[], None], view: TrainingView) -> Iterator[None]:
-    """While it is entered, the first ctrl+c (or SIGTERM) calls `stop`; a second ctrl+c ends at once."""
-
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        stop()
-        view.remark("saving and stopping; ctrl+c again ends at once and loses what is not saved")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    if info.state == "crashed":
+        wait_until_running(run, discard=True)  # raises what its process met
+    if tell_end(info):
+        say(f"try it: minigpt-tui generate --model {run.name}")
+    if info.state == "stopped":
+        raise click.exceptions.Exit(INTERRUPTED)

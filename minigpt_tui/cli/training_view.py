@@ -1,42 +1,40 @@
 """How a training run looks in the shell: on a terminal a live display on stderr, elsewhere a line for each evaluation.
-It reads the trainer's events and knows nothing of the trainer.
+It shows what was read of the run's directory, and knows nothing of who trains.
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from collections import deque
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from engine.training.events import Began, Ended, Evaluating, Sampled, Stepped, TrainEvent
-from engine.training.run import Metrics, Sample
-from minigpt_tui.cli.columns import count
-from minigpt_tui.cli.streams import say
-from minigpt_tui.visible import visible
+from engine.training.run import Sample, Status
+from engine.training.run_reader import RunReader
+from minigpt_tui.cli.training_lines import LineView
+from minigpt_tui.sparkline import sparkline
+from minigpt_tui.training_words import Figures, News, figures, introduction
+from minigpt_tui.visible import visible, visible_line
 
-RECENT_STEPS = 20
-"""Losses and speeds are shown as means over this many steps, so that they can be read."""
-
-REFRESH_PER_SECOND = 4
+WIDEST_SPARKLINE = 60
+"""Columns; wider ones only repeat the noise."""
 
 
 class TrainingView(Protocol):
-    """What `train` shows while it runs: entered before the first event, left after the last."""
+    """What is shown of a run: entered before the first look at it, left after the last."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def observe(self, event: TrainEvent) -> None:
-        """Take note of one event."""
+    def show(self, reader: RunReader) -> None:
+        """Show the run as it has just been read."""
         ...
 
     def remark(self, message: str) -> None:
@@ -44,191 +42,141 @@ class TrainingView(Protocol):
         ...
 
 
-def open_view(name: str) -> TrainingView:
+def open_view(name: str, how_to_leave: str, *, is_new: bool) -> TrainingView:
     """The view that suits stderr.
 
     Args:
         name: The run's name.
+        how_to_leave: What ctrl+c does.
+        is_new: Whether the run has just been started.
     """
-    return LiveView(name) if sys.stderr.isatty() else LineView(name)
-
-
-class Progress:
-    """What is known of a run so far, from its events.
-
-    Args:
-        name: The run's name.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.began: Began | None = None
-        self.started = time.monotonic()
-        self.step = 0
-        self.first: Metrics | None = None
-        self.recent: deque[Metrics] = deque(maxlen=RECENT_STEPS)
-        self.val_loss: float | None = None
-        self.best: tuple[float, int] | None = None
-        self.evaluating: Evaluating | None = None
-        self.sample: Sample | None = None
-        self.ended = False
-
-    def take(self, event: TrainEvent) -> None:
-        """Add one event."""
-        if isinstance(event, Began):
-            self.began, self.started = event, time.monotonic()
-        elif isinstance(event, Stepped):
-            self.step, self.evaluating = event.metrics.step, None
-            self.first = self.first or event.metrics
-            self.recent.append(event.metrics)
-            if event.metrics.val_loss is not None:
-                self.val_loss = event.metrics.val_loss
-            if event.best_val_loss is not None and event.best_step is not None:
-                self.best = event.best_val_loss, event.best_step
-        elif isinstance(event, Evaluating):
-            self.evaluating = event
-        elif isinstance(event, Sampled):
-            self.sample = event.sample
-        elif isinstance(event, Ended):
-            self.ended = True
-
-    @property
-    def steps(self) -> int:
-        """Steps in all; 0 before the run has begun."""
-        return self.began.steps if self.began else 0
-
-    def times(self) -> str:
-        """Time gone and, once there is something to judge by, time left."""
-        gone = f"{clock(time.monotonic() - self.started)} gone"
-        if self.first is None or self.first.step == self.step or self.ended:
-            return gone
-        last = self.recent[-1]  # the first step is left out: it warms the machine up
-        each = (last.time - self.first.time) / (last.step - self.first.step)
-        return f"{gone} · {clock(each * (self.steps - self.step))} left"
-
-    def losses(self) -> str:
-        """Training loss, validation loss with the best one marked, and speed."""
-        if not self.recent:
-            return "the first step is under way"
-        train = sum(metrics.train_loss for metrics in self.recent) / len(self.recent)
-        speed = sum(metrics.tokens_per_second for metrics in self.recent) / len(self.recent)
-        words = [f"loss {train:.4f}"]
-        if self.val_loss is not None:
-            words.append(f"val {self.val_loss:.4f}" + self._best())
-        words.append(f"{speed:,.0f} tok/s")
-        return "   ".join(words)
-
-    def _best(self) -> str:
-        if self.best is None:
-            return ""
-        loss, step = self.best
-        return f" (best, step {step})" if loss == self.val_loss else f" (best {loss:.4f}, step {step})"
-
-
-def clock(seconds: float) -> str:
-    """A time as 1:05 or 2:03:07."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
-def introduction(began: Began) -> list[str]:
-    """What is about to be trained on what, in two lines."""
-    model = f"{count(began.parameters)} parameters, {began.vocab_size:,} token ids"
-    return [
-        f"{model}, {began.device} {began.precision}, {began.tokens_per_step:,} tokens a step",
-        f"{began.train_tokens:,} tokens to learn from, {began.val_tokens:,} to validate with",
-    ]
-
-
-class LineView:
-    """Plain lines on stderr, for a log or a pipe."""
-
-    def __init__(self, name: str) -> None:
-        self._progress = Progress(name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-    def observe(self, event: TrainEvent) -> None:
-        """Say how the run begins, and each evaluation."""
-        self._progress.take(event)
-        if isinstance(event, Began):
-            for line in introduction(event):
-                say(f"{self._progress.name}: {line}")
-        elif isinstance(event, Stepped) and event.metrics.val_loss is not None:
-            progress = self._progress
-            say(f"step {progress.step} of {progress.steps}   {progress.losses()}   {progress.times()}")
-
-    def remark(self, message: str) -> None:
-        """Say something in between."""
-        say(message)
+    if sys.stderr.isatty():
+        return LiveView(name, how_to_leave, is_new=is_new)
+    return LineView(name, is_new=is_new)
 
 
 class LiveView:
-    """A bar, the figures and the latest sample, kept up to date in place."""
+    """A bar, the figures, the curves and the latest sample, kept up to date in place.
 
-    def __init__(self, name: str) -> None:
-        self._progress = Progress(name)
+    Args:
+        name: The run's name.
+        how_to_leave: What ctrl+c does.
+        is_new: Whether the run has just been started.
+    """
+
+    def __init__(self, name: str, how_to_leave: str, *, is_new: bool) -> None:
+        self._name = name
+        self._news = News(is_new)
+        self._how_to_leave = how_to_leave
         self._console = Console(stderr=True, highlight=False)
+        self._size = self._console.size
+        self._reader: RunReader | None = None
+        self._introduced = self._is_left = False
         self._remark = ""
-        self._live = Live(
-            self, console=self._console, refresh_per_second=REFRESH_PER_SECOND, redirect_stdout=False, transient=False
-        )
+        self._live = Live(self, console=self._console, auto_refresh=False, redirect_stdout=False, transient=False)
 
     def __enter__(self) -> Self:
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._is_left = True
+        self._live.refresh()
         self._live.stop()
 
-    def observe(self, event: TrainEvent) -> None:
-        """Take note; the display follows four times a second."""
-        self._progress.take(event)
-        if isinstance(event, Began):
-            for line in introduction(event):
-                self._console.print(Text(f"{self._progress.name}: {line}"))
+    def show(self, reader: RunReader) -> None:
+        """Take note of what was read, and show it."""
+        self._reader = reader
+        if self._console.size != self._size:  # a terminal that wraps its lines anew leaves some of them behind
+            self._size, self._introduced = self._console.size, False
+            self._console.clear()
+        for line in self._news.take(reader.log):
+            self._console.print(Text(f"{self._name}: {visible_line(line)}"))
+        if not self._introduced and reader.info.state != "starting" and reader.info.status.parameters:
+            self._introduced = True
+            for line in introduction(reader.info.status):
+                self._console.print(Text(f"{self._name}: {line}"))
+        self._live.refresh()
 
     def remark(self, message: str) -> None:
         """Show a sentence under the figures."""
         self._remark = message
+        self._live.refresh()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The display as it is now."""
-        progress = self._progress
-        if progress.began is None:
-            yield Text(f"{progress.name}: reading the text and building the model", style="dim")
+        reader = self._reader
+        if reader is None or (reader.info.state == "starting" and not len(reader.curves)):
+            yield _starting(reader, self._name)
+            if self._remark:
+                yield Text(self._remark, style="bold")
             return
-        head = Table.grid(expand=True, padding=(0, 1))
-        head.add_column(ratio=1)
-        head.add_column(justify="right", no_wrap=True)
-        bar = ProgressBar(total=progress.steps, completed=progress.step)
-        head.add_row(bar, Text(f"{progress.step:,} of {progress.steps:,}   {progress.times()}"))
-        lines: list[Table | Text] = [head, Text(progress.losses())]
-        if progress.ended:
-            pass  # nothing is left to be said or pressed
-        elif self._remark:
-            lines.append(Text(self._remark, style="bold"))
-        elif progress.evaluating is not None:
-            done = progress.evaluating.done / max(1, progress.evaluating.total)
-            lines.append(Text(f"evaluating {done:4.0%}", style="dim"))
-        else:
-            lines.append(Text("ctrl+c saves and stops", style="dim"))
-        if progress.sample is not None:
-            lines.append(self._sample(progress.sample, console, options, room=options.max_width))
-        yield Group(*lines)
+        now = figures(reader)
+        yield _head(now)
+        yield Text(now.losses())
+        if curves := _curves(reader, options.max_width):
+            yield curves
+        if line := self._state_line(reader):
+            yield line
+        if reader.samples:
+            yield from _sample(reader.samples[-1], console, options)
 
-    def _sample(self, sample: Sample, console: Console, options: ConsoleOptions, *, room: int) -> Text:
-        """The sample as plain text, cut to what the terminal can show below the figures."""
-        text = Text(visible(f"{sample.prompt}{sample.text}"), overflow="fold")
-        height = max(2, (options.max_height or console.height) - 7)
-        shown = Text(f"\nsample at step {sample.step}\n", style="dim")
-        kept = text.wrap(console, room)[:height]
-        for number, line in enumerate(kept):
-            shown.append_text(Text("\n") if number else Text())
-            shown.append_text(Text(line.plain, style="not dim"))
-        return shown
+    def _state_line(self, reader: RunReader) -> Text | None:
+        """What it does beside taking steps, and which key leaves; None once there is nothing to be said or pressed."""
+        info = reader.info
+        if info.state == "crashed":
+            return Text(f"crashed at step {info.status.step:,}", style="bold red")
+        if not info.is_under_way or self._is_left:
+            return None
+        if self._remark:
+            return Text(self._remark, style="bold")
+        line = Text(no_wrap=True, overflow="ellipsis")
+        if info.state == "paused":
+            line.append(f"paused; `runs resume {self._name}` goes on", style="bold")
+        elif info.status.activity:
+            line.append(_doing(info.status))
+        line.append(("   " if line else "") + self._how_to_leave, style="dim")
+        return line
+
+
+def _doing(status: Status) -> str:
+    """What a run does beside taking steps, such as `evaluating 40 %`."""
+    return f"{status.activity} {100 * status.done:.0f} %" if status.done else status.activity
+
+
+def _starting(reader: RunReader | None, name: str) -> Text:
+    doing = _doing(reader.info.status) if reader else ""
+    return Text(f"{name}: {doing or 'reading the text and building the model'}", style="dim")
+
+
+def _head(now: Figures) -> Table:
+    """The bar, with steps and times beside it."""
+    head = Table.grid(expand=True, padding=(0, 1))
+    head.add_column(ratio=1)
+    head.add_column(justify="right", no_wrap=True)
+    bar = ProgressBar(total=max(1, now.steps), completed=now.step)
+    head.add_row(bar, Text(f"{now.step:,} of {now.steps:,}   {now.times()}"))
+    return head
+
+
+def _curves(reader: RunReader, width: int) -> Text:
+    """Training and validation loss as rows of blocks, side by side."""
+    room = min(WIDEST_SPARKLINE, (width - len("train    val ")) // 2)
+    line = Text(no_wrap=True, overflow="crop")
+    for label, losses in (
+        ("train", reader.curves["train_loss"]),
+        ("val", [val_loss for _, val_loss, _ in reader.curves.evaluations]),
+    ):
+        if len(losses) > 1:
+            line.append(("   " if line else "") + label + " ", style="dim")
+            line.append(sparkline(losses, room), style="cyan")
+    return line
+
+
+def _sample(sample: Sample, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+    """The sample as plain text, cut to what the terminal can show below the figures."""
+    yield Text(f"\nsample at step {sample.step:,}", style="dim")
+    text = Text(visible(f"{sample.prompt}{sample.text}"), overflow="fold")
+    height = max(2, (options.max_height or console.height) - 9)
+    for line in text.wrap(console, options.max_width)[:height]:
+        yield Text(line.plain)

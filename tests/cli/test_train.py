@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
+import subprocess
+import sys
 
 import pytest
-from rich.console import Console
+from tiny_models import TINY_TEXT
+from written_runs import write_run
 
 from engine.config import TrainConfig
 from engine.errors import InvalidSettingError
 from engine.presets import PRESETS
-from engine.training.events import Began, Ended, Evaluating, Sampled, Stepped
-from engine.training.run import Metrics, Sample
-from minigpt_tui.cli.train import read_settings
-from minigpt_tui.cli.training_view import LiveView, clock
+from engine.training import runs
+from minigpt_tui.cli.new_run import Wishes, new_run
+from minigpt_tui.cli.training_settings import read_changes, settings_over
 
 TEXT = "The fox went to the river, and the river said: who goes there?\n" * 40
 QUICK = ("n_layer=1", "n_embd=16", "n_head=2", "block_size=16", "batch_size=2", "steps=6", "eval_interval=3",
@@ -86,34 +88,67 @@ def test_eval_without_data_takes_the_text_that_the_model_names(cli, own_home, te
     assert "--data" in gone.err
 
 
-def test_ctrl_c_saves_at_the_step_and_leaves_with_130(shell, text, own_home, tmp_path):
-    for number, name in ((signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")):
-        script = tmp_path / f"{name}.toml"
-        script.write_text("steps = 1000000\nsave_interval = 2\n")
-        words = ("train", text, "--name", name, *sets()[:10], "--config", script, *sets("epochs=none", "steps=1000000"))
-        run = own_home / "data" / "runs" / name
-        result = shell(*words, interrupt_when=(run / "metrics.jsonl").exists, signal_number=number)
-        assert result.status == 130
-        assert "stopped at step" in result.err
-        assert "Traceback" not in result.err
-        saved = result.out.strip()
-        assert saved.startswith(str(run))
-        assert shell("models", "verify", saved).status == 0
+def test_a_detached_run_prints_its_name_and_is_stopped_from_elsewhere(cli, own_home, text):
+    endless = sets("steps=1000000", "eval_interval=100000")
+    result = cli("train", text, "--detach", "--json", *endless)
+    try:
+        started = json.loads(result.out)
+        path = own_home / "data" / "runs" / "river"
+        assert started == {"name": "river", "path": str(path), "state": "running", "pid": started["pid"]}
+        os.kill(started["pid"], 0)
+        assert "runs watch river" in result.err
+        assert "runs stop river" in result.err
+        again = cli("train", text, "--name", "river", *endless)
+        assert (again.status, again.out) == (1, "")
+        assert "river already" in again.err
+    finally:
+        assert cli("runs", "stop", "river").status == 0
+    assert cli("models", "verify", "river").status == 0
+
+
+def test_ctrl_c_saves_at_the_step_and_leaves_with_130(shell, text, own_home):
+    run = own_home / "data" / "runs" / "demo"
+    words = ("train", text, "--name", "demo", *sets("steps=1000000", "eval_interval=1000", "save_interval=2"))
+    result = shell(*words, interrupt_when=(run / "metrics.jsonl").exists)
+    assert result.status == 130
+    assert "stopped at step" in result.err
+    assert "Traceback" not in result.err
+    saved = result.out.strip()
+    assert saved.startswith(str(run))
+    assert shell("models", "verify", saved).status == 0
+    assert not runs.read_run(run).is_under_way
+
+
+def test_going_on_from_a_model_keeps_its_shape_and_says_what_changes(cli, own_home, text, tiny_model):
+    text.write_text(TINY_TEXT)
+    result = cli("train", text, "--from", tiny_model, "--set", "steps=2", "--set", "sample_tokens=5", "--name", "on")
+    assert result.status == 0, result.err
+    config = runs.read_run(own_home / "data" / "runs" / "on").config
+    assert config.base == str(tiny_model)
+    assert (config.training.n_layer, config.training.n_embd) == (2, 32)
+    assert config.training.optimizer == PRESETS["finetune"].optimizer
+    assert "the base's" in result.err
+    model = json.loads(cli("models", "show", "on", "--json").out)
+    assert model["parameters"] == json.loads(cli("models", "show", tiny_model, "--json").out)["parameters"]
+
+
+def settings(preset, file, *words):
+    return settings_over(preset, read_changes(file, words))
 
 
 def test_settings_come_from_the_preset_then_the_file_then_the_words(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('family = "qwen3"\nsteps = 70\nlearning_rate = 1e-4\nnormalize = ["nfc"]\n')
-    config = read_settings("small", file, ("steps=90",))
+    config = settings("small", file, "steps=90")
     assert config == PRESETS["small"].replace(family="qwen3", steps=90, learning_rate=1e-4, normalize=("nfc",))
-    assert read_settings("nano", None, ()) == PRESETS["nano"]
+    assert settings("nano", None) == PRESETS["nano"]
 
 
 def test_the_length_said_last_counts(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("epochs = 2\n")
-    assert read_settings("nano", file, ()).epochs == 2
-    assert read_settings("nano", file, ("steps=90",)).epochs is None
+    assert settings("nano", file).epochs == 2
+    assert settings("nano", file, "steps=90").epochs is None
 
 
 @pytest.mark.parametrize("content", ["steps = ", "stepz = 3", "steps = 'many'", "steps = 0", "\xff",
@@ -122,7 +157,7 @@ def test_a_wrong_config_file_is_refused_with_what_is_wrong(content, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_bytes(content.encode("latin1"))
     with pytest.raises(InvalidSettingError):
-        read_settings("nano", file, ())
+        settings("nano", file)
 
 
 def test_the_help_names_every_setting(cli):
@@ -130,39 +165,99 @@ def test_the_help_names_every_setting(cli):
     assert [name for name in TrainConfig.__struct_fields__ if f"\n  {name} " not in out] == []
 
 
-def _metrics(step: int, val_loss: float | None = None) -> Stepped:
-    metrics = Metrics(step=step, time=step * 2.0, tokens=step, train_loss=2.5, lr=1.0, grad_norm=1.0,
-                      tokens_per_second=1234.0, val_loss=val_loss)  # fmt: skip
-    return Stepped(metrics=metrics, best_val_loss=val_loss, best_step=step if val_loss else None)
+# What a run is made of
 
 
-def test_the_live_display_shows_progress_losses_and_the_sample_as_plain_text():
-    view, console = LiveView("demo"), Console(width=80, height=24, force_terminal=False)
-
-    def shown() -> str:
-        with console.capture() as capture:
-            console.print(view)
-        return capture.get()
-
-    assert "demo" in shown()
-    began = Began(parameters=3_200_000, vocab_size=66, tokens_per_step=2048, steps=50, train_tokens=9, val_tokens=3,
-                  device="cpu", precision="bf16")  # fmt: skip
-    view.observe(began)
-    assert "0 of 50" in shown()
-    view.observe(_metrics(1))
-    view.observe(_metrics(20, val_loss=1.75))
-    assert "20 of 50" in shown()
-    assert "1:00 left" in shown()  # 30 steps of 2 seconds
-    assert "loss 2.5000   val 1.7500 (best, step 20)   1,234 tok/s" in shown()
-    view.observe(Evaluating(done=1, total=4))
-    assert "evaluating  25%" in shown()
-    view.observe(Sampled(sample=Sample(step=20, prompt="ab", text="[red]c\x1b[2J\n" + "x" * 4000, seed=1)))
-    assert "[red]c␛[2J" in shown()
-    assert len(shown().splitlines()) <= 24
-    view.observe(Ended(state="finished", step=50, seconds=1, val_loss=1.0, train_loss=1.0, best=None))
-    assert "left" not in shown()
+def test_paths_become_absolute_and_names_stay_names(own_home, text, monkeypatch):
+    monkeypatch.chdir(text.parent)
+    config = new_run(Wishes(texts=("river.txt", "fables"), val="river.txt", column="body", nproc=2, device="cpu"))
+    assert config.text.train == (str(text), "fables")
+    assert (config.text.val, config.text.test, config.text.column) == (str(text), None, "body")
+    assert (config.name, config.nproc, config.device, config.base) == ("river-fables", 2, "cpu", "")
+    assert config.training == PRESETS["nano"]
+    assert not own_home.exists()
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0:00"), (65, "1:05"), (7387, "2:03:07")])
-def test_times_read_like_a_clock(seconds, shown):
-    assert clock(seconds) == shown
+def test_a_taken_name_gets_a_number_unless_it_was_said(own_home, text):
+    write_run("river")
+    assert new_run(Wishes(texts=(str(text),))).name == "river-2"
+    assert new_run(Wishes(texts=(str(text),), name="river")).name == "river"  # which is refused when it is made
+
+
+def test_another_like_a_run_has_its_text_and_settings_but_what_is_said(own_home, text):
+    write_run("demo")
+    same = new_run(Wishes(like="demo"))
+    assert (same.name, same.text.train, same.training.steps, same.training.dropout) == ("demo-2", ("fables",), 50, 0.25)
+    other = new_run(Wishes(like="demo", name="x", texts=(str(text),), assignments=("dropout=0.5",), nproc=3))
+    assert (other.name, other.text.train, other.training.dropout, other.nproc) == ("x", (str(text),), 0.5, 3)
+    longer = new_run(Wishes(like="demo", val=str(text), assignments=("epochs=2",)))
+    assert (longer.text.train, longer.text.val, longer.training.epochs) == (("fables",), str(text), 2.0)
+
+
+def test_going_on_from_a_model_begins_with_settings_for_that(tiny_model, text):
+    config = new_run(Wishes(texts=(str(text),), base="tiny", assignments=("block_size=32", "dropout=0.2")))
+    assert config.base == str(tiny_model)
+    assert config.training == PRESETS["finetune"].replace(block_size=32, dropout=0.2)
+    assert new_run(Wishes(texts=(str(text),), base="tiny", preset="nano")).training == PRESETS["nano"]
+
+
+@pytest.mark.parametrize("word", ["n_layer=2", "family=gpt2", "tokenizer=byte", "vocab_size=300"])
+def test_what_a_model_is_cannot_be_set_when_going_on_from_it(word, cli, tiny_model, own_home, text):
+    name = word.partition("=")[0]
+    result = cli("train", text, "--from", tiny_model, "--set", word)
+    assert result.status == 2
+    assert result.is_one_error_line
+    assert f"{name} is the model's own" in result.err
+    assert not own_home.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "part"),
+    [
+        ([], 2, "missing argument"),
+        (["fables", "--json"], 2, "--detach"),
+        (["fables", "--nproc", "0"], 2, "--nproc"),
+        (["fables", "--nproc", "65"], 2, "--nproc"),
+        (["fables", "--preset", "finetun"], 2, "did you mean finetune?"),
+        (["fables", "--like", "demo", "--preset", "nano"], 2, "leave out --preset"),
+        (["--like", "demi"], 1, "did you mean demo?"),
+        (["--like", "demo", "--set", "steps=0"], 2, "steps is 0"),
+        (["--like", "demo", "--name", "demo"], 1, "demo already"),
+        (["fables", "--from", "tinyy"], 1, "there is no model 'tinyy'"),
+        (["fables", "nowhere.txt"], 1, "there is no file nowhere.txt"),
+        (["fables", "--val", "nowhere.txt"], 1, "there is no file nowhere.txt"),
+        (["fables", "--test", "fable"], 1, "did you mean fables?"),
+        (["tinyshakespeare"], 1, "data get tinyshakespeare"),
+        (["fables", "--name", "a/b"], 1, "cannot name a run"),
+        (["fables", "--set", "sample_prompt=\udcff"], 2, "not utf-8"),
+        (["\udcff.txt"], 2, "not utf-8"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_leaves_no_run(words, status, part, cli, own_home):
+    write_run("demo")
+    result = cli("train", *words)
+    assert result.status == status
+    assert result.is_one_error_line
+    assert len(result.err.splitlines()) == 1
+    assert part in result.err.lower()
+    assert [path.name for path in (own_home / "data" / "runs").iterdir()] == ["demo"]
+
+
+def test_a_run_that_cannot_begin_leaves_nothing_and_torch_is_none_of_the_shell_s(cli, own_home, text):
+    text.write_text("hello\n")
+    script = (
+        "import sys\nfrom minigpt_tui.cli.failures import run\nfrom minigpt_tui.cli.root import root\n"
+        f"status = run(root, {['train', str(text), *sets()]!r}, 'minigpt-tui')\n"
+        "print(status, sorted({'torch', 'textual'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    *_, error, loaded = done.stderr.splitlines()
+    assert (done.stdout, loaded) == ("", "1 []")
+    assert error.startswith("error: ")
+    assert "longer text" in error
+    assert list((own_home / "data" / "runs").iterdir()) == []
+
+    result = cli("train", text, *sets(), "--detach")
+    assert (result.status, result.out) == (1, "")
+    assert result.is_one_error_line
+    assert list((own_home / "data" / "runs").iterdir()) == []

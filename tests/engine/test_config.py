@@ -53,7 +53,7 @@ def test_a_bad_sampling_setting_is_refused_in_words(values, says):
         (TrainConfig, {"family": 2}, "choose one of"),
         (TrainConfig, {"normalize": ("upper",)}, "each one of nfc, newlines, lowercase"),
         (TrainConfig, {"epochs": "2"}, "it must be a number or none"),
-        (TrainConfig, {"precision": "fp16"}, "choose one of auto, fp32, bf16"),
+        (TrainConfig, {"precision": "fp64"}, "choose one of auto, fp32, bf16, fp16"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused_in_words_by_the_constructor(cls, values, says):

@@ -205,7 +205,7 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_p
 def test_what_was_set_aside_comes_back_unless_its_writer_lives(tmp_path):
     old, path = tmp_path / ".model.old-4711", tmp_path / "model"
     old.mkdir()
-    with safe_writing._locked(old):
+    with safe_writing.locked(old):
         safe_writing.recover(path)
         safe_writing.recover_all(tmp_path)
         assert not path.exists()

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from endless import make_endless
 
+from engine import processes
 from engine.config import ENDLESS, SamplingParams
 from engine.errors import DataError, InvalidSettingError, ModelNotFoundError, WorkerError
 from engine.worker.protocol import Cancel, Done, ParamsChanged, Request, Started, Tokens
@@ -510,7 +511,7 @@ async def test_the_engine_is_found_where_this_one_is_and_never_in_the_current_fo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", "/somewhere", ""]))
-    entries = worker_process.worker_environment()["PYTHONPATH"].split(os.pathsep)
+    entries = processes.environment()["PYTHONPATH"].split(os.pathsep)
     assert entries == ["/somewhere", str(ROOT)]
 
 

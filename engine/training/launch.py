@@ -1,0 +1,212 @@
+"""Starts the process that trains: in a session of its own, so that neither the end of the app nor that of its terminal
+reaches it. Knows nothing of torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine import processes
+from engine.config import Architecture, TrainConfig
+from engine.errors import InvalidSettingError, RunError, named
+from engine.training import control, run_lock
+from engine.training.run import RunConfig, RunDirectory, Status
+from engine.training.run_names import free_run_name
+from engine.training.runs import RunInfo, find_run, read_run
+from engine.validation import make, to_dict
+
+COMMAND = (sys.executable, "-P", "-m", "engine.training")
+
+POLL_SECONDS = 0.05
+
+FIXED = (*(name for name in Architecture.__struct_fields__ if name != "dropout"), "tokenizer", "vocab_size", "seed",
+         "normalize", "logit_soft_cap")  # fmt: skip
+"""Settings that a run keeps for life: another model, another text or another order is another run."""
+
+
+def start_run(config: RunConfig) -> RunDirectory:
+    """Make a run's directory and start its process; returns before it has begun (see `wait_until_running`).
+
+    Raises:
+        RunError: The name is taken or none for a run, or the process cannot be started; then nothing is left behind.
+    """
+    run = RunDirectory.create(config)
+    try:
+        _spawn(run)
+    except RunError:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    return run
+
+
+def resume_run(name: str, changes: Mapping[str, Any] | None = None, *, nproc: int | None = None) -> RunDirectory:
+    """Let a run go on from its last checkpoint, in a process of its own; or, where it is paused, in the one it has.
+
+    Args:
+        name: The run.
+        changes: Settings to change, such as `steps`, by name; a finished run needs more steps to go on.
+        nproc: Processes that train together from now on; None for as many as before.
+
+    Raises:
+        RunError: There is none of that name, or it is running already.
+        InvalidSettingError: A setting is out of range, unknown, or fixed for the life of a run.
+    """
+    run = RunDirectory(find_run(name))
+    info = read_run(run.path)
+    if info.state == "paused" and not changes and nproc in (None, info.config.nproc if info.config else 1):
+        control.request(run.path, "resume")
+        return run
+    if info.is_under_way:
+        raise RunError(f"the run {name} is {info.state} already", f"minigpt-tui runs watch {name}, or stop it first")
+    config = changed(run.read_config(), changes or {}, info.status.step)
+    if info.state == "finished" and info.status.step >= _steps_wanted(config, info):
+        raise InvalidSettingError(
+            f"the run {name} is finished, at step {info.status.step:,}",
+            f"give it more: runs resume {name} --set steps={2 * info.status.step}",
+        )
+    if nproc not in (None, config.nproc):  # others share the cores, and the thread count is theirs to find anew
+        config = msgspec.structs.replace(config, nproc=nproc, threads=0)
+    run.write_config(config)
+    _spawn(run)
+    return run
+
+
+def _steps_wanted(config: RunConfig, info: RunInfo) -> int:
+    """How long the run shall be; how many steps some epochs are is known to the trainer alone."""
+    training = config.training
+    if training.epochs is None:
+        return training.steps
+    same = info.config is not None and info.config.training.epochs == training.epochs
+    return info.status.steps if same else sys.maxsize
+
+
+def changed(config: RunConfig, changes: Mapping[str, Any], step: int) -> RunConfig:
+    """The settings of a run with some of them changed from a step on.
+
+    Raises:
+        InvalidSettingError: One is out of range, unknown, or fixed for the life of a run.
+    """
+    if not changes:
+        return config
+    values = dict(changes)
+    if "steps" in values and "epochs" not in values:
+        values["epochs"] = None  # the length that was said last is the one that counts
+    before = to_dict(config.training)
+    training: TrainConfig = make(TrainConfig, before | values)
+    for name in FIXED:
+        if getattr(training, name) != getattr(config.training, name):
+            hint = f"start another run like it: minigpt-tui train ... --set {name}=..."
+            raise InvalidSettingError(f"{name} is fixed for the life of a run", hint)
+    after = to_dict(training)
+    told = {name: after[name] for name in after if after[name] != before.get(name)}
+    if not told:
+        return config
+    precision = "" if "precision" in told else config.precision  # else what was chosen for the run stays
+    return msgspec.structs.replace(
+        config, training=training, precision=precision, changes=(*config.changes, (step, told))
+    )
+
+
+def another_like(config: RunConfig, name: str = "", changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """The configuration of a new run with the text and settings of another one.
+
+    Args:
+        config: The other run.
+        name: The new run's name; a free one like the other's when it is empty.
+        changes: Settings to change, by name.
+
+    Raises:
+        InvalidSettingError: A setting is unknown or out of range.
+    """
+    training: TrainConfig = make(TrainConfig, to_dict(config.training) | dict(changes or {}))
+    return RunConfig(
+        name=name or free_run_name(config.name),
+        created=time.time(),
+        training=training,
+        text=config.text,
+        device=config.device,
+        nproc=config.nproc,
+        base=config.base,
+    )
+
+
+def wait_until_running(run: RunDirectory, *, discard: bool = False) -> Status:
+    """Wait until a run that was started takes its steps, or has ended already.
+
+    Args:
+        run: The run.
+        discard: Whether the directory goes when the run cannot begin, as nothing was trained.
+
+    Raises:
+        MiniGPTError: It could not begin; the error is the one that its process met.
+    """
+    while True:
+        info = read_run(run.path)
+        if info.state == "crashed":
+            error = named(info.status.kind or RunError.__name__, info.reason, info.hint)
+            if discard and info.status.step == 0:
+                shutil.rmtree(run.path, ignore_errors=True)
+                error.hint = info.status.hint
+            raise error
+        if info.state != "starting":
+            return info.status
+        time.sleep(POLL_SECONDS)
+
+
+def _spawn(run: RunDirectory) -> None:
+    """Start the process of a run, holding the run's lock for it from this moment on.
+
+    Raises:
+        RunError: Another process drives the run, or this one cannot be started.
+    """
+    try:
+        lock = run_lock.take(run.path)
+        if lock is None:
+            raise RunError(f"the run {run.name} is driven by another process", f"minigpt-tui runs watch {run.name}")
+        try:
+            control.clear(run.path)
+            status = _read_status(run)
+            run.write_status(msgspec.structs.replace(status, state="starting", reason="", hint="", kind=""))
+            process = _popen(run.path, lock)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise RunError(f"the process of {run.name} cannot be started ({error})", "minigpt-tui doctor") from None
+    # It is nobody's business when it ends, but a process whose parent does not ask stays in the table as a zombie.
+    threading.Thread(target=process.wait, name=f"reaps {run.name}", daemon=True).start()
+
+
+def _read_status(run: RunDirectory) -> Status:
+    with contextlib.suppress(RunError):
+        return run.read_status()
+    return Status(state="starting")
+
+
+def _popen(path: Path, lock: int) -> subprocess.Popen[bytes]:
+    environment = processes.environment()
+    inherited: dict[str, Any] = {}
+    if sys.platform != "win32":  # elsewhere a lock cannot be handed over, and the process takes it itself
+        environment[run_lock.LOCK_VARIABLE] = str(lock)
+        inherited = {"pass_fds": (lock,)}
+    with (path / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [*COMMAND, str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=path,  # a folder that is there as long as the run is
+            start_new_session=True,
+            **inherited,
+        )

@@ -22,6 +22,10 @@ class Where(Enum):
     TEXT = "Text"
     SAMPLING = "Sampling"
     SETTINGS = "Sampling settings, from the text and the side panels"
+    TRAIN = "Train"
+    RUNS = "Runs"
+    FORM = "Start a run"
+    FIELD = "A setting of a run"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Action:
 
 
 E_, P_, T_, R_, S_ = Where.EVERYWHERE, Where.PLAY, Where.TEXT, Where.PROMPT, Where.SAMPLING
+N_, L_ = Where.TRAIN, Where.RUNS
+F_, D_ = Where.FORM, Where.FIELD
 
 ACTIONS: tuple[Action, ...] = (
     Action("generate", "enter", "enter", "generate", "Write on from the prompt.", R_, "generate"),
@@ -115,6 +121,47 @@ ACTIONS: tuple[Action, ...] = (
     Action("new_seed", "s", "s", "new seed", "Draw a new seed for the next text.", Where.SETTINGS, "new_seed"),
     Action("type_seed", "S", "S", "type a seed", "Type the seed of the next text.", Where.SETTINGS, "ask('seed')"),
     Action("edit_stop", "slash", "/", "stop strings", "Type what ends a text.", Where.SETTINGS, "ask('stop')"),
+    Action("run_start", "a", "a", "start", "Start a run: choose a text and settings.", N_, "start"),
+    Action("run_another", "n,A", "n", "another like it", "Start a run with its settings, or others.", N_, "another"),
+    Action("run_pause", "space", "space", "pause, resume", "Pause; or go on from where it is.", N_, "pause"),
+    Action("run_save", "w", "w", "save now", "Have a checkpoint saved at the next step.", N_, "save"),
+    Action("run_stop", "x", "x", "stop", "Save and stop; it can be resumed.", N_, "stop"),
+    Action("run_extend", "e", "e", "extend", "Give a run that has ended more steps.", N_, "extend"),
+    Action("run_play", "y", "y", "play it", "Choose one of its checkpoints and write with it.", N_, "play"),
+    Action("run_mark", "v", "v", "overlay", "Lay its curve over those of other runs, or take it away.", N_, "mark"),
+    Action("chart_log", "l", "l", "log scale", "A logarithmic scale of losses, or a linear one.", N_, "log_scale"),
+    Action("chart_zoom", "z", "z", "zoom", "The last half of the curves, the last tenth, or all.", N_, "zoom"),
+    Action("chart_axis", "t", "t", "steps or time", "Losses by step, or by time of training.", N_, "axis"),
+    Action("sample_before", "left_square_bracket,left", "[", "sample before", "The sample before.", N_, "sample(-1)"),
+    Action("sample_after", "right_square_bracket,right", "]", "sample after", "The sample after.", N_, "sample(1)"),
+    Action("run_lower", "i", "i", "log", "Samples or the log; on a low terminal the chart in turn.", N_, "lower"),
+    Action("run_rename", "r", "r", "rename", "Give a run that has ended another name.", N_, "rename"),
+    Action("run_remove", "D,delete", "D", "delete", "Delete it with its checkpoints; asks first.", N_, "remove"),
+    Action("run_prune", "k,P", "k", "prune", "Delete checkpoints but the best and the last; asks.", N_, "prune"),
+    Action("bell", "b", "b", "bell", "Ring when a run ends or crashes, or be quiet.", N_, "bell"),
+    Action("run_back", "escape", "esc", "back", "Close what is open; then go to the list of runs.", N_, "back", False),
+    Action("run_above", "up", "↑", "run above", "The run above.", L_, "move(-1)", False),
+    Action("run_below", "down", "↓", "run below", "The run below.", L_, "move(1)", False),
+    Action("runs_up", "pageup", "pgup", "page up", "A page of runs up.", L_, "page(-1)", False),
+    Action("runs_down", "pagedown", "pgdn", "page down", "A page of runs down.", L_, "page(1)", False),
+    Action("first_run", "home", "home", "first run", "The first run.", L_, "move(-100000)", False),
+    Action("last_run", "end", "end", "last run", "The last run.", L_, "move(100000)", False),
+    Action("run_open", "enter", "enter", "open", "Go to what is read of it, to scroll there.", L_, "open", False),
+    # Form
+    Action("form_start", "ctrl+s", "ctrl+s", "start", "Start the run that the form describes.", F_, "start"),
+    Action("form_more", "ctrl+o", "ctrl+o", "all settings", "Show all settings, or the usual ones.", F_, "more"),
+    Action("form_preset", "ctrl+r", "ctrl+r", "as the preset", "Set all settings back to the preset's.", F_, "preset"),
+    Action("form_leave", "escape", "esc", "leave", "Close the list; else leave. What was typed is kept.", F_, "leave"),
+    Action("form_enter", "enter", "enter", "choose", "Open a list, take from it, or go on.", F_, "enter", False),
+    Action("field_below", "down", "↓", "field below", "The next field, or the next choice.", F_, "move(1)", False),
+    Action("field_above", "up", "↑", "field above", "The field before, or the choice before.", F_, "move(-1)", False),
+    Action("form_next", "tab", "tab", "next", "Take the marked choice, or go to the next field.", F_, "next", False),
+    Action("form_back", "shift+tab", "⇧tab", "back", "The field before.", F_, "previous", False),
+    Action("field_lower", "left,minus", "←", "lower", "The value before, or a lower one.", D_, "turn(-1)", False),
+    Action("field_raise", "right,plus,space", "→", "raise", "The next value, or a higher one.", D_, "turn(1)", False),
+    Action("field_erase", "backspace,delete", "⌫", "preset's", "Erase, or the preset's value.", D_, "erase", False),
+    Action("show_play", "f2,1", "F2", "play", "The playground; outside text fields 1 too.", E_, "show('play')"),
+    Action("show_train", "f4,3", "F4", "train", "The training runs; outside text fields 3 too.", E_, "show('train')"),
     Action("help", "f1", "F1", "help", "The keys of what has the focus, and all others.", E_, "keys_help"),
     Action("help_letter", "question_mark", "?", "help", "The same, outside text fields.", E_, "keys_help", False),
     Action("palette", "ctrl+p", "^p", "palette", "Find any action by its name.", E_, "command_palette", False),
@@ -133,6 +180,19 @@ ACTIONS: tuple[Action, ...] = (
 BY_ID = {action.id: action for action in ACTIONS}
 
 _PRIORITY = {"quit", "palette", "help", "copy_or_quit"}
+
+
+def places(screen: object) -> tuple[Where, ...]:
+    """Where keys act on a screen, those of what has the focus first.
+
+    Args:
+        screen: Any screen. Its class says where as `PLACES`, by the ids of its widgets, with "" for itself; one that
+            does not say has no keys of its own.
+    """
+    declared: dict[str, Where] = getattr(screen, "PLACES", {})
+    focused = getattr(getattr(screen, "focused", None), "id", None) or ""
+    here = declared.get(focused)
+    return tuple(dict.fromkeys([*([here] if here else []), *declared.values()]))
 
 
 def bindings(*places: Where) -> list[Binding]:

@@ -1,5 +1,5 @@
-"""The app: starts the engine beside the first screen, mends it when it dies, and keeps theme, help, palette and
-session. It imports no torch: text comes from the engine's process.
+"""The app: starts the engine beside the first screen, mends it when it dies, and keeps screens, theme, help, palette
+and session. It imports no torch: text comes from the engine's process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
 from textual.binding import BindingType
@@ -22,11 +22,15 @@ from textual.worker import Worker
 from engine.config import Device, Precision
 from engine.errors import MiniGPTError, WorkerError
 from engine.worker.protocol import Loaded
-from minigpt_tui.actions import Where, bindings, hints
+from minigpt_tui.actions import Where, bindings, hints, places
 from minigpt_tui.engine_client import EngineClient
 from minigpt_tui.screens.play import PlayScreen
 from minigpt_tui.settings import load_session, save_session
 from minigpt_tui.themes import DARK, LIGHT, variable_defaults
+
+if TYPE_CHECKING:
+    from engine.training.runs import RunInfo
+    from minigpt_tui.screens.train import TrainScreen
 
 RESTARTS = 3
 """So many engines may die within `RESTART_SECONDS` before no more are started unasked."""
@@ -34,6 +38,9 @@ RESTARTS = 3
 RESTART_SECONDS = 60.0
 QUIT_SECONDS = 2.0
 """Within this time a second ctrl+c quits."""
+
+WATCH_AFTER_SECONDS = 2.0
+"""With the bell on, runs are watched from so long after the start; else from when their screen is first wanted."""
 
 
 def _actions() -> type[Provider]:
@@ -43,7 +50,7 @@ def _actions() -> type[Provider]:
 
 
 class MiniGPTApp(App[None]):
-    """The playground in the terminal.
+    """The screens in the terminal; each has a stack of its own, so that a form stays open while another is shown.
 
     Args:
         model: The model to write with; empty for the default.
@@ -53,7 +60,8 @@ class MiniGPTApp(App[None]):
     """
 
     TITLE = "minigpt"
-    CSS_PATH = "screens/play.tcss"  # of the default screen, whose own path Textual does not read
+    CSS_PATH = "screens/play.tcss"  # with the app's, so that the first screen is styled once
+    DEFAULT_MODE = "play"
     COMMANDS = {_actions}  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(Where.EVERYWHERE)]
 
@@ -76,10 +84,16 @@ class MiniGPTApp(App[None]):
         known = self.session.theme in self.available_themes
         self.theme = self.session.theme if known else DARK.name
         self.play = PlayScreen(self.engine, self.session, wanted_model=model, device=device, precision=precision)
+        self.train: TrainScreen | None = None  # until it is first wanted
+        self._watching = False
+        self.add_mode("play", lambda: self.play)
+        self.add_mode("train", self._make_train)
 
-    def get_default_screen(self) -> PlayScreen:
-        """The playground."""
-        return self.play
+    def _make_train(self) -> TrainScreen:
+        from minigpt_tui.screens.train import TrainScreen
+
+        self.train = TrainScreen(self.session)
+        return self.train
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own names for colours, in themes that do not have them."""
@@ -101,6 +115,8 @@ class MiniGPTApp(App[None]):
                 hints(["help"]),
             )
         self._heed_signals()
+        if self.session.bell:
+            self.set_timer(WATCH_AFTER_SECONDS, self._watch_runs)
 
     def _heed_signals(self) -> None:
         """Leave in good order when the terminal closes or the system asks: the session kept, the terminal as it was."""
@@ -170,11 +186,59 @@ class MiniGPTApp(App[None]):
         if self.screen is self.play:
             self.push_screen(CommandPalette(providers=[ModelProvider], placeholder="Choose a model"))
 
+    # Screens.
+
+    async def action_show(self, screen: str) -> None:
+        """Show a screen; what goes on in the others goes on.
+
+        Args:
+            screen: play or train.
+        """
+        if screen == "train":
+            self._watch_runs()
+        await self.switch_mode(screen)
+
+    def _watch_runs(self) -> None:
+        """Follow all runs from now on, for their screen and for the bell."""
+        if not self._watching:
+            from minigpt_tui.training.run_watch import watch_runs
+
+            self._watching = True
+            self.run_worker(watch_runs(self._runs_seen, self._run_ended), group="runs")
+
+    def _runs_seen(self, runs: tuple[RunInfo, ...]) -> None:
+        if self.train is not None and self.train.is_mounted:
+            self.train.show_runs(runs)
+
+    def _run_ended(self, run: RunInfo) -> None:
+        """Ring, if that is wanted, and let the terminal say which run it was."""
+        if self.session.bell and self._driver is not None:
+            from minigpt_tui.training.run_watch import notification
+
+            self.bell()
+            self._driver.write(notification(run))
+
+    def on_train_screen_play_requested(self) -> None:
+        """Show the checkpoints to choose from."""
+        from minigpt_tui.palette import CheckpointProvider
+
+        if self.screen is self.train:
+            self.push_screen(CommandPalette(providers=[CheckpointProvider], placeholder="Choose a checkpoint"))
+
+    async def action_play_model(self, name: str) -> None:
+        """Go to the playground with another model."""
+        await self.action_show("play")
+        self._bring(name)
+
     # What outlives the app.
 
     def on_play_screen_session_changed(self) -> None:
         """Keep the session, beside the loop: a disk may be slow."""
         self.run_worker(asyncio.to_thread(save_session, self.session), group="session", exclusive=True)
+
+    def on_train_screen_session_changed(self) -> None:
+        """The same."""
+        self.on_play_screen_session_changed()
 
     def on_play_screen_engine_wanted(self) -> None:
         """Try the engine and the model again."""
@@ -205,11 +269,7 @@ class MiniGPTApp(App[None]):
         from minigpt_tui.screens.keys_help import KeysHelp
 
         if not isinstance(self.screen, KeysHelp):
-            focused = self.screen.focused.id if self.screen.focused else ""
-            first = {"text": Where.TEXT, "prompt": Where.PROMPT, "sampling": Where.SAMPLING}.get(
-                focused or "", Where.PLAY
-            )
-            self.push_screen(KeysHelp(first))
+            self.push_screen(KeysHelp(places(self.screen)))
 
     def action_dark_light(self) -> None:
         """Change between the dark and the light colours."""
@@ -223,11 +283,16 @@ class MiniGPTApp(App[None]):
         selected = focused.selected_text if isinstance(focused, Input | TextArea) else ""
         if text := selected or self.screen.get_selected_text():
             self.copy_to_clipboard(text)
-            self.play.say(f"copied {len(text):,} characters")
+            self._say(f"copied {len(text):,} characters")
             return
         now = time.monotonic()
         if now - self._asked_to_quit < QUIT_SECONDS:
             self.run_worker(self.action_quit())
             return
         self._asked_to_quit = now
-        self.play.say("ctrl+c again quits")
+        self._say("ctrl+c again quits")
+
+    def _say(self, remark: str) -> None:
+        """A remark on the screen that is shown."""
+        shown = self.train if self.train is not None and self.current_mode == "train" else self.play
+        shown.say(remark)

@@ -1,5 +1,5 @@
-"""What the last session left: sampling parameters, pace, earlier prompts and the theme. Written so that a crash leaves
-the old file or the new one; a damaged file is set aside and never stops the app.
+"""What the last session left: sampling parameters, pace, earlier prompts, the theme and the bell. Written so
+that a crash leaves the old file or the new one; a damaged file is set aside and never stops the app.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Session(msgspec.Struct, kw_only=True, omit_defaults=True):
         full_speed: Whether the pace is set aside.
         prompts: Earlier prompts, the oldest first.
         theme: Name of the theme, or empty for the default.
+        bell: Whether the end of a training run rings.
     """
 
     params: SamplingParams = SamplingParams()
@@ -43,6 +44,7 @@ class Session(msgspec.Struct, kw_only=True, omit_defaults=True):
     full_speed: bool = False
     prompts: list[str] = []
     theme: str = ""
+    bell: bool = False
 
     @property
     def effective_pace(self) -> float:

@@ -25,6 +25,10 @@ DARK = Theme(
         "bar": "#8fa7c4",
         "bar-quiet": "#5b6f8c",
         "prompt-text": "#93a9c6",
+        "curve-1": "#7fb8a4",
+        "curve-2": "#b79ad6",
+        "curve-3": "#8fb573",
+        "curve-4": "#d98fa8",
         "ask-background": "#1f232a",
         "scrollbar": "#343a44",
         "scrollbar-hover": "#4a525f",
@@ -55,6 +59,10 @@ LIGHT = Theme(
         "bar": "#5f7ea8",
         "bar-quiet": "#93abc9",
         "prompt-text": "#3f5f8a",
+        "curve-1": "#1f7a68",
+        "curve-2": "#7a4fa3",
+        "curve-3": "#4f7a1f",
+        "curve-4": "#a83a63",
         "ask-background": "#eae7e0",
         "scrollbar": "#d0ccc3",
         "scrollbar-hover": "#b5b0a5",
@@ -76,11 +84,17 @@ def variable_defaults(theme: Theme) -> dict[str, str]:
             "bar": theme.primary,
             "bar-quiet": theme.primary,
             "prompt-text": theme.secondary or "ansi_cyan",
+            "curve-1": "ansi_cyan",
+            "curve-2": "ansi_magenta",
+            "curve-3": "ansi_green",
+            "curve-4": "ansi_blue",
             "ask-background": "ansi_default",
         }
     foreground = Color.parse(theme.foreground or ("#e0e0e0" if theme.dark else "#1f1f1f"))
     background = Color.parse(theme.background or ("#121212" if theme.dark else "#efefef"))
     accent, primary = Color.parse(theme.accent or theme.primary), Color.parse(theme.primary)
+    curves = [Color.parse(colour) for colour in (theme.secondary, theme.success, theme.warning, theme.error) if colour]
+    curves += [primary] * (4 - len(curves))
     return {
         "quiet": background.blend(foreground, 0.6).hex,
         "line": background.blend(foreground, 0.25).hex,
@@ -88,5 +102,6 @@ def variable_defaults(theme: Theme) -> dict[str, str]:
         "bar": primary.hex,
         "bar-quiet": background.blend(primary, 0.65).hex,
         "prompt-text": background.blend(primary, 0.85).blend(foreground, 0.2).hex,
+        **{f"curve-{place}": colour.hex for place, colour in enumerate(curves, 1)},
         "ask-background": background.blend(foreground, 0.08).hex,
     }

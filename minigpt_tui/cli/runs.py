@@ -51,7 +51,7 @@ def list_(as_lines: bool) -> None:
 
 
 def _row(info: RunInfo) -> tuple[str, ...]:
-    from minigpt_tui.training_words import age
+    from minigpt_tui.training.training_words import age
 
     status = info.status
     return (

@@ -13,7 +13,7 @@ from engine.training.stopwatch import clock
 from engine.validation import to_dict
 from minigpt_tui.cli.streams import write_line
 from minigpt_tui.columns import columns, count, size
-from minigpt_tui.training_words import age
+from minigpt_tui.training.training_words import age
 
 
 def summary(info: RunInfo) -> dict[str, Any]:

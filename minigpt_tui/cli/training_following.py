@@ -17,7 +17,7 @@ from engine.training.run_reader import RunReader
 from engine.training.runs import RunInfo
 from minigpt_tui.cli.streams import say, write_line
 from minigpt_tui.cli.training_view import TrainingView
-from minigpt_tui.training_words import ending
+from minigpt_tui.training.training_words import ending
 
 SECONDS_BETWEEN_LOOKS = 0.25
 READING_SECONDS = 0.1

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from engine.training.run_reader import Curves, RunReader
 from minigpt_tui.cli.streams import say, write_json
-from minigpt_tui.training_words import News, figures, introduction
+from minigpt_tui.training.training_words import News, figures, introduction
 
 SECONDS_BETWEEN = 1.0
 """JSON lines come at most so often, beside those of evaluations."""

@@ -17,9 +17,9 @@ from rich.text import Text
 
 from engine.training.run import Sample, Status
 from engine.training.run_reader import RunReader
+from minigpt_tui.charts.sparkline import sparkline
 from minigpt_tui.cli.training_lines import LineView
-from minigpt_tui.sparkline import sparkline
-from minigpt_tui.training_words import Figures, News, figures, introduction
+from minigpt_tui.training.training_words import Figures, News, figures, introduction
 from minigpt_tui.visible import visible, visible_line
 
 WIDEST_SPARKLINE = 60

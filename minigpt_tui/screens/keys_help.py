@@ -1,8 +1,9 @@
-"""The help: the keys of what has the focus first, then all others, made from `actions.py`."""
+"""The help: the keys of what has the focus first, then those of its screen, then all others, made from `actions.py`."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -14,7 +15,6 @@ from textual.widgets import Static
 
 from minigpt_tui.actions import ACTIONS, Action, Where
 
-ORDER = (Where.TEXT, Where.PROMPT, Where.SAMPLING, Where.PLAY, Where.SETTINGS, Where.EVERYWHERE)
 KEY_WIDTH, TITLE_WIDTH = 8, 19
 WIDTH = 92
 
@@ -46,11 +46,11 @@ class KeysHelp(ModalScreen[None]):
         Binding("escape,q,question_mark,f1,enter", "dismiss", show=False, priority=True),
     ]
 
-    def __init__(self, first: Where) -> None:
+    def __init__(self, first: Sequence[Where]) -> None:
         """Make the help.
 
         Args:
-            first: The place whose keys come first.
+            first: The places whose keys come first.
         """
         super().__init__()
         self._first = first
@@ -68,15 +68,16 @@ class KeysHelp(ModalScreen[None]):
         self.query_one(Static).update(help_text(self._first, width))
 
 
-def help_text(first: Where, width: int) -> Content:
-    """All keys with their sentences, those of `first` on top.
+def help_text(first: Sequence[Where], width: int) -> Content:
+    """All keys with their sentences, those of `first` on top, then those that act everywhere.
 
     Args:
-        first: The place whose keys come first.
+        first: The places whose keys come first.
         width: Cells in a line.
     """
-    places = [first, *(place for place in ORDER if place is not first)]
-    return Content("\n\n").join([_section(place, width) for place in places])
+    used = {action.where for action in ACTIONS}
+    order = [place for place in dict.fromkeys([*first, Where.EVERYWHERE, *Where]) if place in used]
+    return Content("\n\n").join([_section(place, width) for place in order])
 
 
 def _section(place: Where, width: int) -> Content:

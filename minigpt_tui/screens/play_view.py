@@ -5,7 +5,7 @@ shows the state of a text and of the engine, and asks nothing of them.
 from __future__ import annotations
 
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -17,7 +17,7 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from engine.worker.protocol import ModelInfo
-from minigpt_tui.actions import hint, hints
+from minigpt_tui.actions import Where, hint, hints
 from minigpt_tui.live_writing import LiveWriting
 from minigpt_tui.settings import Session
 from minigpt_tui.status_text import (
@@ -55,6 +55,13 @@ class PlayView(Screen[None]):
     """The parts of the screen, brought up to date when its heir says so."""
 
     AUTO_FOCUS = "#prompt"
+    PLACES: ClassVar[dict[str, Where]] = {
+        "text": Where.TEXT,
+        "prompt": Where.PROMPT,
+        "sampling": Where.SAMPLING,
+        "": Where.PLAY,
+        "settings": Where.SETTINGS,
+    }
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny-width"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-tiny-height"), (20, "-low"), (28, "-tall")]  # noqa: RUF012
 

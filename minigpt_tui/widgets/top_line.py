@@ -1,4 +1,4 @@
-"""The first line: the app's name, its screens, and at the right the model, its size, and where it computes."""
+"""The first line: the app's name, its screens, and at the right the model and where it computes, or a note."""
 
 from __future__ import annotations
 
@@ -23,11 +23,20 @@ class TopLine(Widget):
     """Shows where one is."""
 
     DEFAULT_CSS = """
-    TopLine { height: 1; padding: 0 2; }
+    TopLine {
+        height: 1;
+        padding: 0 2;
+        link-color: $quiet;
+        link-style: none;
+        link-background: transparent;
+        link-color-hover: $accent;
+        link-style-hover: none;
+        link-background-hover: transparent;
+    }
     """
 
-    screens: reactive[tuple[str, ...]] = reactive(("Play",))
-    """The names of the screens."""
+    screens: reactive[tuple[str, ...]] = reactive(("Play", "Train"))
+    """The names of the screens; a click goes there."""
 
     current: reactive[str] = reactive("Play")
     """The screen that is shown."""
@@ -35,19 +44,27 @@ class TopLine(Widget):
     model: reactive[ModelInfo | None] = reactive(None)
     """The model that writes, or None while there is none."""
 
+    note: reactive[str] = reactive("")
+    """What stands at the right on a screen without a model."""
+
     def render(self) -> Content:
         """Name and screens at the left, model at the right."""
         left = Content("  ").join(
             [
                 Content.styled("minigpt ", "$quiet"),
-                *(Content.styled(name, "bold" if name == self.current else "$quiet") for name in self.screens),
+                *map(self._way, self.screens),
             ]
         )
         room = max(0, self.size.width - left.cell_length - 2)
-        right = self._model_text()
+        right = Content.styled(visible(self.note), "$quiet") if self.note else self._model_text()
         if right.cell_length > room:
             right = right.truncate(room, ellipsis=True)
         return left + " " * (self.size.width - left.cell_length - right.cell_length) + right
+
+    def _way(self, name: str) -> Content:
+        if name == self.current:
+            return Content.styled(name, "bold")
+        return Content.from_markup(f"[@click=\"app.show('{name.lower()}')\"]{name}[/]")
 
     def _model_text(self) -> Content:
         model = self.model

@@ -12,9 +12,9 @@ from written_runs import driven, set_status, take_steps, write_run
 
 from engine.training.run import Sample
 from engine.training.run_reader import RunReader
+from minigpt_tui.charts.sparkline import BLOCKS, sparkline
 from minigpt_tui.cli.training_view import LiveView, open_view
-from minigpt_tui.sparkline import BLOCKS, sparkline
-from minigpt_tui.training_words import News, age
+from minigpt_tui.training.training_words import News, age
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""Curves as cells: axes, braille and sparklines."""

@@ -20,6 +20,9 @@ ENDLESS = -1
 MAX_STEPS = 100_000_000
 """Optimizer steps in one run."""
 
+WRITTEN_OUT = 1024
+"""The longest windows whose attention is written out in bf16 on the CPU; its tables grow with the square of that."""
+
 SMALLEST_BPE = 257
 """A byte-level vocabulary has the 256 bytes and `<|endoftext|>` at least."""
 
@@ -163,6 +166,9 @@ class TrainConfig(Architecture, frozen=True, kw_only=True):
     accumulation: Annotated[int, Setting("forward passes in one optimizer step", 1, 65536)] = 1
     optimizer: Annotated[Literal["muon", "adamw"], Setting("Muon for the blocks' matrices, or AdamW alone")] = "muon"
     learning_rate: Annotated[float, Setting("AdamW's peak learning rate", above=0.0, high=10.0)] = 3e-3
+    embedding_learning_rate: Annotated[
+        float, Setting("AdamW's peak for the embedding and the positions; 0 for learning_rate", 0.0, 10.0)
+    ] = 0.0
     muon_learning_rate: Annotated[float, Setting("Muon's peak learning rate", above=0.0, high=10.0)] = 0.02
     min_learning_rate: Annotated[float, Setting("the last learning rate, as a share of the peak", 0.0, 1.0)] = 0.0
     schedule: Annotated[
@@ -176,6 +182,15 @@ class TrainConfig(Architecture, frozen=True, kw_only=True):
     beta1: Annotated[float, Setting("AdamW's first-moment decay", 0.0, 0.9999)] = 0.9
     beta2: Annotated[float, Setting("AdamW's second-moment decay", 0.0, 0.99999)] = 0.95
     muon_momentum: Annotated[float, Setting("Muon's momentum", 0.0, 0.9999)] = 0.95
+    momentum_warmup_steps: Annotated[
+        int, Setting("steps over which Muon's momentum rises from 0.85, where it is to be above that", 0, 10_000_000)
+    ] = 0
+    average: Annotated[
+        float,
+        Setting(
+            "evaluate and keep a running mean of the weights over this share of the steps so far; 0 for none", 0.0, 0.5
+        ),
+    ] = 0.0
     grad_clip: Annotated[float, Setting("largest gradient norm; 0 for no clipping", 0.0, 1e6)] = 1.0
     precision: Annotated[
         Precision, Setting("arithmetic of the forward pass; auto takes bf16 where it gains, fp16 scales the loss")

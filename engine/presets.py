@@ -13,8 +13,20 @@ from engine.errors import InvalidSettingError
 DEFAULT_PRESET = "nano"
 
 PRESETS: dict[str, TrainConfig] = {
-    # the best that about three minutes on two cores can buy
-    "nano": TrainConfig(block_size=128, batch_size=16, steps=750, eval_interval=250),
+    # the best that about three minutes on two cores can buy: narrow, so that a step is cheap and there can be many
+    "nano": TrainConfig(
+        n_embd=192,
+        block_size=128,
+        batch_size=8,
+        steps=2400,
+        learning_rate=6e-3,
+        embedding_learning_rate=0.1,
+        muon_learning_rate=0.04,
+        momentum_warmup_steps=300,
+        average=0.15,
+        eval_interval=300,
+        eval_tokens=32_768,
+    ),
     # the recipe of the bundled model: about half an hour on two cores
     "small": TrainConfig(block_size=256, batch_size=16, steps=2500, dropout=0.1, eval_interval=250),
     # nanoGPT's train_shakespeare_char.py, but for its embeddings, which do not decay here: made for a GPU
@@ -36,6 +48,44 @@ PRESETS: dict[str, TrainConfig] = {
         weight_decay=0.1,
         beta2=0.99,
     ),
+    # the size of nanoGPT's Shakespeare model, with the recipe of `small`: for a GPU
+    "base": TrainConfig(
+        n_layer=6,
+        n_head=6,
+        n_embd=384,
+        block_size=256,
+        batch_size=64,
+        steps=2000,
+        dropout=0.25,
+        average=0.05,
+        eval_interval=100,
+        eval_tokens=1_000_000,
+    ),
+    # GPT-2's smallest, with the batch and the rates of GPT-3 (Brown et al., 2020) and 10 billion tokens: for GPUs and a
+    # text of gigabytes. A vocabulary of our own need not be 50,257, and a multiple of 128 is faster
+    "gpt2": TrainConfig(
+        family="gpt2",
+        n_layer=12,
+        n_head=12,
+        n_embd=768,
+        block_size=1024,
+        bias=True,
+        tie_head=True,
+        tokenizer="bpe",
+        vocab_size=50_304,
+        batch_size=16,
+        accumulation=32,
+        steps=19_000,
+        optimizer="adamw",
+        learning_rate=6e-4,
+        min_learning_rate=0.1,
+        schedule="cosine",
+        warmup_steps=700,
+        weight_decay=0.1,
+        beta2=0.95,
+        eval_interval=250,
+        eval_tokens=2_000_000,
+    ),
     # on from a model that has learned already: small steps, and the best of them is kept
     "finetune": TrainConfig(
         steps=500,
@@ -53,9 +103,11 @@ FINETUNE_PRESET = "finetune"
 """What `--from` begins with when no preset is named; the model's shape is its own."""
 
 SUMMARIES: dict[str, str] = {
-    "nano": "3.2M parameters, block 128: minutes on a laptop CPU",
+    "nano": "1.8M parameters, block 128: minutes on a laptop CPU",
     "small": "3.2M parameters, block 256: half an hour on two cores; the bundled model",
     "classic": "10.7M parameters, GPT-2 family: the well-known 6 x 384, for a GPU",
+    "base": "10.7M parameters, block 256: the best for a book or two, on a GPU",
+    "gpt2": "124M parameters, GPT-2's own shape, BPE of 50,304: for GPUs, and a text of gigabytes",
     "finetune": "small steps with AdamW, for going on from a trained model",
 }
 

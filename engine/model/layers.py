@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.config import ModelConfig
+from engine.config import WRITTEN_OUT, ModelConfig
 from engine.model.kv_cache import KVCache
 
 
@@ -108,6 +108,8 @@ class Attention(nn.Module):
         if rotary is not None:
             cos, sin = (table.to(q.dtype) for table in rotary)
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        # GPT-2 drops attention weights too; the newer recipes drop only what is added to the stream
+        dropout = self.config.dropout if self.training and self.config.family == "gpt2" else 0.0
         past = 0
         if cache is not None:
             past = cache.length
@@ -115,17 +117,28 @@ class Attention(nn.Module):
         mask = None
         if past and T > 1:  # a later chunk: token t sees all of the past and the chunk up to itself
             mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past)
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            # GPT-2 drops attention weights too; the newer recipes drop only what is added to the stream
-            dropout_p=self.config.dropout if self.training and self.config.family == "gpt2" else 0.0,
-            is_causal=past == 0 and T > 1,
-            enable_gqa=G != H,
-        )
+        if cache is None and _is_slow_backward(q):
+            if G != H:
+                k, v = k.repeat_interleave(H // G, dim=1), v.repeat_interleave(H // G, dim=1)
+            y = attend(q, k, v, dropout)
+        else:
+            y = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=past == 0 and T > 1, enable_gqa=G != H
+            )
         return self.out(y.transpose(1, 2).reshape(B, T, H * D))  # type: ignore[no-any-return]
+
+
+def _is_slow_backward(q: Tensor) -> bool:
+    """Whether to do without torch's own attention: in bf16 on a CPU its backward pass takes four times as much."""
+    return q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.requires_grad and q.shape[2] <= WRITTEN_OUT
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    """Causal attention in plain products, (B, H, T, D) each; the same as torch's own but for rounding."""
+    T = q.shape[2]
+    future = torch.full((T, T), float("-inf"), dtype=q.dtype, device=q.device).triu(1)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + future  # (B, H, T, T)
+    return F.dropout(scores.softmax(dim=-1), dropout) @ v
 
 
 class MLP(nn.Module):

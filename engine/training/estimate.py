@@ -7,7 +7,7 @@ from __future__ import annotations
 import msgspec
 import psutil
 
-from engine.config import ModelConfig, TrainConfig
+from engine.config import WRITTEN_OUT, ModelConfig, TrainConfig
 from engine.errors import DeviceError
 
 FULL = 4
@@ -26,7 +26,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         parameters: Number of weights, exactly as `GPT.parameter_count` has it.
         tokens_per_step: Of the global batch, which all processes share.
-        weights: All weights, and copies of them in the arithmetic of the forward pass where that is another.
+        weights: All weights, their running mean where one is kept, and copies of them in the arithmetic of the forward
+            pass where that is another.
         gradients: Of the weights that are trained.
         optimizer: The optimizers' state.
         activations: What one forward pass keeps for the backward pass.
@@ -139,7 +140,7 @@ def estimate(config: TrainConfig, model: ModelConfig, *, half: bool = False, on_
     return Estimate(
         parameters=parameters,
         tokens_per_step=config.batch_size * config.accumulation * T,
-        weights=FULL * parameters + copies,
+        weights=FULL * parameters * (2 if config.average else 1) + copies,
         gradients=FULL * trained,
         optimizer=FULL * (in_muon + 2 * (trained - in_muon)),  # Muon keeps one number for each weight, AdamW two
         activations=config.batch_size * T * _token_bytes(model, T, half=half, on_cpu=on_cpu),
@@ -159,8 +160,11 @@ def _token_bytes(model: ModelConfig, T: int, *, half: bool, on_cpu: bool) -> int
     if model.family != "gpt2":
         heads += D * (H + model.kv_heads)  # queries and keys before their norm
     attention = size * heads + FULL * H
+    is_written_out = on_cpu and half and T <= WRITTEN_OUT
     if on_cpu and model.family == "gpt2" and model.dropout:
-        attention += 3 * FULL * H * T  # the weights before and after dropout, and which were kept
+        attention += 3 * (HALF if is_written_out else FULL) * H * T  # weights before and after dropout, what was kept
+    elif is_written_out:
+        attention += HALF * H * T
     wide = {"silu": 4, "relu2": 3, "gelu": 2, "relu": 1}[model.activation_kind]  # what is kept of the MLP's inner width
     stream = 2 * (FULL + size) * C  # each half of the block: what comes to its norm, and what leaves it
     if model.family == "qwen3":  # its norms have weights, whose gradient needs what they are multiplied with

@@ -29,6 +29,7 @@ from engine.validation import make, to_dict
 COMMAND = (sys.executable, "-P", "-m", "engine.training")
 
 POLL_SECONDS = 0.05
+LAST_WORDS_SECONDS = 10.0
 
 FIXED = (*(name for name in Architecture.__struct_fields__ if name != "dropout"), "tokenizer", "vocab_size", "seed",
          "normalize", "logit_soft_cap")  # fmt: skip
@@ -156,11 +157,19 @@ def wait_until_running(run: RunDirectory, *, discard: bool = False) -> Status:
         if info.state == "crashed":
             error = named(info.status.kind or RunError.__name__, info.reason, info.hint)
             if discard and info.status.step == 0:
+                _wait_for_its_end(run)
                 shutil.rmtree(run.path, ignore_errors=True)
                 error.hint = info.status.hint
             raise error
         if info.state != "starting":
             return info.status
+        time.sleep(POLL_SECONDS)
+
+
+def _wait_for_its_end(run: RunDirectory) -> None:
+    """Let a process that has said its last words end, as what it still writes would keep the directory from going."""
+    until = time.monotonic() + LAST_WORDS_SECONDS
+    while run_lock.is_held(run.path) and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
 
 

@@ -5,7 +5,7 @@ by several that share the work (DistributedDataParallel) or the model too (FSDP)
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -134,14 +134,7 @@ class MicroBatchLoss:
         if not self.is_shared:
             yield self.gpt
             return
-        with torch.device("meta"):
-            gpt = GPT(self.gpt.config)
-        gpt.load_state_dict({name: whole(weight) for name, weight in self.gpt.state_dict().items()}, assign=True)
-        if gpt.config.tie_head:
-            gpt.head.weight = gpt.embedding.weight
-        with torch.device(self.device):
-            gpt.make_rotary_tables()
-        yield gpt.train(self.gpt.training)
+        yield assembled(self.gpt)
 
     def _arithmetic(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -193,3 +186,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def assembled(gpt: GPT, instead: Mapping[str, Tensor] | None = None) -> GPT:
+    """A copy of a model that is shared among the processes, whole in each of them; every one of them has to ask.
+
+    Args:
+        gpt: The model.
+        instead: Tensors to take in place of its weights, shared as they are, by the weights' names.
+    """
+    state = {name: whole((instead or {}).get(name, weight)) for name, weight in gpt.state_dict().items()}
+    with torch.device("meta"):
+        found = GPT(gpt.config)
+    found.load_state_dict(state, assign=True)
+    if gpt.config.tie_head:
+        found.head.weight = found.embedding.weight
+    with torch.device(next(iter(state.values())).device):
+        found.make_rotary_tables()
+    return found.train(gpt.training)

@@ -21,6 +21,7 @@ from engine.devices import resolve_device
 from engine.errors import DeviceError, MiniGPTError
 from engine.model.gpt import GPT
 from engine.text.batches import Batches
+from engine.training.allocation import keep_freed_memory
 from engine.training.distributed import ALONE
 from engine.training.estimate import Measurement, MeasureRequest, check_fits, estimate, free_memory, window
 from engine.training.precision import choose_precision
@@ -201,6 +202,7 @@ def main() -> int:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=MeasureRequest)
         if resolve_device(request.device) == "cpu" and hasattr(os, "nice"):
             os.nice(NICE)
+        keep_freed_memory()
         measurement = measure(request)
     except torch.OutOfMemoryError:
         error = DeviceError("the device ran out of memory", "choose a smaller batch_size or model")

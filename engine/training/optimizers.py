@@ -17,6 +17,9 @@ from engine.training.muon import Muon
 TABLES = ("embedding.", "positions.")
 """Weights that are looked up by row; a tied head is the embedding."""
 
+FIRST_MOMENTUM = 0.85
+"""Muon's, where it is warmed up, as in modded-nanogpt and nanochat."""
+
 
 def make_optimizers(gpt: GPT, config: TrainConfig) -> list[Optimizer]:
     """The optimizers of a run. Each group carries its `peak` learning rate for `set_learning_rate`.
@@ -37,9 +40,16 @@ def make_optimizers(gpt: GPT, config: TrainConfig) -> list[Optimizer]:
     taken = {id(weight) for weight in matrices}
     rest = [weight for weight in trained.values() if id(weight) not in taken]
     decays = {id(weight) for name, weight in trained.items() if weight.ndim >= 2 and not name.startswith(TABLES)}
+    tables = {id(weight) for name, weight in trained.items() if name.startswith(TABLES)}
+    vectors = [weight for weight in rest if id(weight) not in decays | tables]
     groups: list[dict[str, Any]] = [
         {"params": [weight for weight in rest if id(weight) in decays], "weight_decay": config.weight_decay},
-        {"params": [weight for weight in rest if id(weight) not in decays], "weight_decay": 0.0},
+        {"params": vectors, "weight_decay": 0.0},
+        {
+            "params": [weight for weight in rest if id(weight) in tables],
+            "weight_decay": 0.0,
+            "lr": config.embedding_learning_rate or config.learning_rate,
+        },
     ]
     optimizers: list[Optimizer] = [
         AdamW(
@@ -69,6 +79,16 @@ def set_learning_rate(optimizers: list[Optimizer], share: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * share
+
+
+def set_momentum(optimizers: list[Optimizer], config: TrainConfig, step: int) -> None:
+    """Set Muon's momentum for a step, counted from 0."""
+    last, length = config.muon_momentum, config.momentum_warmup_steps
+    first = min(FIRST_MOMENTUM, last) if length else last
+    for optimizer in optimizers:
+        if isinstance(optimizer, Muon):
+            for group in optimizer.param_groups:
+                group["momentum"] = first + (last - first) * min(1.0, step / max(1, length))
 
 
 def clip_gradients(gpt: GPT, limit: float, factor: float = 1.0) -> float:

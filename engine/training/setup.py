@@ -21,11 +21,12 @@ from engine.model.gpt import GPT
 from engine.text.encoded import EncodedCorpus, open_encoded
 from engine.text.provenance import SPLITS, read_text_record
 from engine.text.tokenizers import Tokenizer, TokenizerKind
+from engine.training.allocation import keep_freed_memory
 from engine.training.keeping import resume_point
 from engine.training.launch import FIXED
 from engine.training.precision import choose_precision
 from engine.training.run import RunConfig, RunDirectory
-from engine.training.state import WEIGHTS_PREFIX, Progress, read_state
+from engine.training.state import AVERAGE_PREFIX, WEIGHTS_PREFIX, Progress, read_state
 from engine.validation import to_dict
 
 Report = Callable[[str, float], None]
@@ -81,6 +82,7 @@ def prepare(run: RunDirectory, report: Report, *, writes: bool = True) -> Prepar
     say: Callable[[str], None] = run.log if writes else _say_nothing
     config = run.read_config()
     device = resolve_device(config.device)
+    keep_freed_memory()
     point = resume_point(run, say)
     opened = open_checkpoint(point or find_checkpoint(config.base)) if point or config.base else None
     changes: list[str] = []
@@ -99,6 +101,8 @@ def prepare(run: RunDirectory, report: Report, *, writes: bool = True) -> Prepar
         gpt.initialize(torch.Generator().manual_seed(config.training.seed))
         return Prepared(config, text, gpt, device, config.precision)
     tensors, progress = read_state(point) if point else ({}, Progress())
+    if any(name.startswith(WEIGHTS_PREFIX) for name in tensors):
+        tensors |= {AVERAGE_PREFIX + name: weight for name, weight in opened[0].state_dict().items()}
     gpt = _trainable(opened[0], config.training.dropout, tensors)
     return Prepared(config, text, gpt, device, config.precision, progress, tensors)
 
@@ -149,7 +153,8 @@ def _trainable(gpt: GPT, dropout: float, tensors: Mapping[str, Tensor]) -> GPT:
     """
     own = {name.removeprefix(WEIGHTS_PREFIX): t for name, t in tensors.items() if name.startswith(WEIGHTS_PREFIX)}
     trained = GPT(gpt.config.replace(dropout=dropout))
-    trained.load_state_dict(gpt.state_dict() | own)
+    trained.load_state_dict(gpt.state_dict())
+    trained.load_state_dict(own, strict=False)  # a tied head has one name here and two there
     return trained
 
 

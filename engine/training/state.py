@@ -25,6 +25,9 @@ HISTORY_POINTS = 200
 WEIGHTS_PREFIX = "weights."
 """Weights of these names are trained on from, where those of the model itself are others, such as averages."""
 
+AVERAGE_PREFIX = "average."
+"""The model's own then go by these names, in memory alone."""
+
 
 class Best(msgspec.Struct, frozen=True):
     """The lowest validation loss so far, in nats per token, and after which step it was measured."""

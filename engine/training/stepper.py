@@ -5,7 +5,7 @@ depends on nothing but the weights, the optimizers' state, the settings and its 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from engine.config import TrainConfig
 from engine.errors import DeviceError, InvalidSettingError
 from engine.model.gpt import GPT
 from engine.text.batches import Batches
+from engine.training.averaging import Average
 from engine.training.distributed import Team
 from engine.training.loss_scale import LossScale
 from engine.training.losses import MicroBatchLoss, is_out_of_memory
@@ -25,6 +26,7 @@ from engine.training.optimizers import (
     make_optimizers,
     optimizers_state,
     set_learning_rate,
+    set_momentum,
 )
 from engine.training.schedules import learning_rate_share
 
@@ -61,6 +63,7 @@ class Stepper:
 
     Attributes:
         gpt: The model; where each process has a share of it, `whole_model` has all of it.
+        average: The mean of its weights, where the settings want one.
         micro_batch: Rows in one forward pass: `batch_size`, or less where that did not fit into memory.
         loss_scale: Of fp16 alone.
     """
@@ -104,6 +107,7 @@ class Stepper:
         self.loss_scale = LossScale() if precision == "fp16" else None
         self._losses = MicroBatchLoss(gpt, config, device=device, precision=precision, team=team, report=report)
         self.optimizers = make_optimizers(gpt, config)
+        self.average = Average(gpt, config.average) if config.average else None
 
     def take(self, step: int) -> StepResult:
         """Take the step of this number, counted from 0.
@@ -113,6 +117,7 @@ class Stepper:
         """
         share = learning_rate_share(self.config, step, self.steps)
         set_learning_rate(self.optimizers, share)
+        set_momentum(self.optimizers, self.config, step)
         while (found := self._gradient(step)) is None:
             self._halve()
         (loss,) = self.team.sum([found])
@@ -125,17 +130,26 @@ class Stepper:
         )
         if result.is_finite:
             self._update()
+            if self.average is not None:
+                self.average.update(step)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         return result if self.loss_scale is None else self._scaled(result, self.loss_scale)
 
     def whole_model(self) -> AbstractContextManager[GPT]:
-        """The model with all of its weights, for all but training; every process of the team has to ask."""
+        """The model with all of its weights, or with their mean where one is kept, for all but training.
+
+        Every process of the team has to ask.
+        """
+        if self.average is not None:
+            return nullcontext(self.average.whole_model())
         return self._losses.whole_model()
 
     def state(self) -> dict[str, Tensor]:
         """All that the next step depends on beside the weights, on the CPU; every process of the team has to ask."""
         found = optimizers_state(self.gpt, self.optimizers)
+        if self.average is not None:
+            found |= self.average.state()
         if self.micro_batch < self._wanted:
             found[MICRO_BATCH] = torch.tensor(self.micro_batch)
         if self.loss_scale is not None:
@@ -145,6 +159,8 @@ class Stepper:
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave, in as many processes as there are now."""
         load_optimizers_state(self.gpt, self.optimizers, tensors)
+        if self.average is not None:
+            self.average.load_state(tensors)
         if MICRO_BATCH in tensors:
             self.micro_batch = min(self.micro_batch, int(tensors[MICRO_BATCH]))
         if self.loss_scale is not None and LOSS_SCALE in tensors:

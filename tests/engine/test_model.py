@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from engine.config import ModelConfig
 from engine.errors import InvalidSettingError
+from engine.model import layers
 from engine.model.gpt import GPT
 from engine.model.kv_cache import KVCache
+from engine.model.layers import attend
 
 SHAPE = {"vocab_size": 37, "block_size": 24, "n_layer": 3, "n_head": 4, "n_embd": 32}
 CONFIGS = {
@@ -156,3 +158,30 @@ def test_dropout_acts_in_training_alone():
 def test_a_shape_that_cannot_be_built_is_refused_in_words(changes, says):
     with pytest.raises(InvalidSettingError, match=says):
         ModelConfig(**{**SHAPE, **changes})
+
+
+@every_config
+def test_training_in_bf16_on_the_cpu_writes_attention_out_and_finds_the_same_gradient(config, monkeypatch):
+    x = tokens(config)
+    written = []
+    monkeypatch.setattr(layers, "attend", lambda *given: written.append(1) or attend(*given))
+
+    def gradient(dtype: torch.dtype) -> torch.Tensor:
+        model = make(config, torch.float32)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            model.loss(x, x.roll(-1, dims=1)).backward()
+        return model.blocks[0].attention.key.weight.grad
+
+    expected = gradient(torch.float32)
+    assert not written
+    found = gradient(torch.bfloat16)
+    assert len(written) == config.n_layer
+    assert torch.nn.functional.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.99
+
+
+def test_attention_written_out_is_torchs_own_attention():
+    q, k, v = (torch.randn(2, 3, 20, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    ours, theirs = attend(q, k, v, 0.0), torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    assert torch.allclose(ours, theirs)
+    grads = [torch.autograd.grad(y.square().sum(), (q, k, v)) for y in (ours, theirs)]
+    assert all(torch.allclose(a, b) for a, b in zip(*grads, strict=True))

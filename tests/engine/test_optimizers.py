@@ -14,7 +14,7 @@ from engine import folders
 from engine.model.gpt import GPT
 from engine.presets import PRESETS, SUMMARIES, find_preset
 from engine.training import precision
-from engine.training.optimizers import clip_gradients, make_optimizers, set_learning_rate
+from engine.training.optimizers import FIRST_MOMENTUM, clip_gradients, make_optimizers, set_learning_rate, set_momentum
 from engine.training.schedules import learning_rate_share
 
 
@@ -31,6 +31,31 @@ def test_muon_moves_the_blocks_matrices_and_adamw_the_rest():
     assert everything == set(names.values())
     set_learning_rate([adamw, muon], 0.5)
     assert muon.param_groups[0]["lr"] == TINY.muon_learning_rate / 2
+
+
+def test_tables_may_have_a_learning_rate_of_their_own():
+    for wanted, expected in ((0.0, TINY.learning_rate), (0.1, 0.1)):
+        config = TINY.replace(family="gpt2", embedding_learning_rate=wanted)
+        gpt = GPT(config.model_config(30))
+        optimizers = make_optimizers(gpt, config)
+        set_learning_rate(optimizers, 0.5)
+        rates = {id(weight): group["lr"] for group in optimizers[0].param_groups for weight in group["params"]}
+        names = {name: rates.get(id(weight)) for name, weight in gpt.named_parameters()}
+        assert names["embedding.weight"] == names["positions.weight"] == expected / 2
+        assert names["head.weight"] == names["final_norm.weight"] == TINY.learning_rate / 2
+
+
+def test_the_momentum_rises_to_its_end_where_it_is_warmed_up():
+    def momentum(step, **settings):
+        config = TINY.replace(**settings)
+        optimizers = make_optimizers(GPT(config.model_config(30)), config)
+        set_momentum(optimizers, config, step)
+        return optimizers[1].param_groups[0]["momentum"]
+
+    assert momentum(0) == momentum(500) == TINY.muon_momentum
+    risen = [momentum(step, momentum_warmup_steps=300) for step in (0, 150, 300, 500)]
+    assert risen == pytest.approx([FIRST_MOMENTUM, 0.9, 0.95, 0.95])
+    assert momentum(0, muon_momentum=0.8, momentum_warmup_steps=300) == 0.8  # it never falls
 
 
 def test_matrices_decay_and_vectors_and_tables_do_not():
@@ -77,7 +102,8 @@ def test_the_schedules_have_their_shapes():
 def test_presets_are_named_and_a_near_miss_is_helped():
     assert set(PRESETS) == set(SUMMARIES)
     for name, config in PRESETS.items():
-        GPT(config.model_config(65))
+        with torch.device("meta"):
+            GPT(config.model_config(65))
         assert find_preset(name) == config
     with pytest.raises(ValueError, match="did you mean small"):
         find_preset("smal")

@@ -84,6 +84,8 @@ SHAPES = {
     "qwen3-muon": {"family": "qwen3", "optimizer": "muon", "n_kv_head": 1},
     "gpt2-adamw": {"family": "gpt2", "optimizer": "adamw", "tie_head": True},
     "gpt2-muon": {"family": "gpt2", "optimizer": "muon", "bias": True, "positions": "sinusoidal"},
+    "gpt2-mean": {"family": "gpt2", "optimizer": "adamw", "tie_head": True, "average": 0.3},
+    "nanochat-mean": {"average": 0.5, "momentum_warmup_steps": 7, "embedding_learning_rate": 0.1},
     "nanochat-adamw-bf16": {"family": "nanochat", "optimizer": "adamw", "precision": "bf16"},
 }
 HARD = TINY.replace(dropout=0.2, accumulation=2, steps=10, eval_interval=3, weight_decay=0.1, tokenizer="byte")

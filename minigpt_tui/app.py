@@ -86,8 +86,11 @@ class MiniGPTApp(App[None]):
         self.play = PlayScreen(self.engine, self.session, wanted_model=model, device=device, precision=precision)
         self.train: TrainScreen | None = None  # until it is first wanted
         self._watching = False
-        self.add_mode("play", lambda: self.play)
         self.add_mode("train", self._make_train)
+
+    def get_default_screen(self) -> PlayScreen:
+        """The playground. Its mode is added later than the others: Textual would read its styles twice."""
+        return self.play
 
     def _make_train(self) -> TrainScreen:
         from minigpt_tui.screens.train import TrainScreen
@@ -129,8 +132,9 @@ class MiniGPTApp(App[None]):
                     self._signals.append(number)
 
     def on_ready(self) -> None:
-        """Spare the collector what lives as long as the app: looking through it would hold the loop for 50 ms."""
-        gc.collect()
+        """Do what the first picture need not wait for, and spare the collector what lives as long as the app."""
+        self.add_mode("play", lambda: self.play)
+        gc.collect()  # looking through all that is there would hold the loop for 50 ms, time and again
         gc.freeze()
         sys.setswitchinterval(0.001)  # seconds that the threads which read keys and write the screen wait for the loop
 

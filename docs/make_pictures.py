@@ -8,13 +8,45 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
 SIZE = (120, 34)
 
 
-async def main() -> None:
+def train(name: str, **settings: object) -> None:
+    """Have a run on the bundled fables, from its start to its end."""
+    from engine.presets import PRESETS
+    from engine.training.launch import start_run
+    from engine.training.run import RunConfig, TextSources
+    from engine.training.runs import read_run
+
+    training = PRESETS["nano"].replace(n_layer=2, n_embd=96, n_head=3, steps=400, eval_interval=40, **settings)
+    run = start_run(
+        RunConfig(name=name, created=time.time(), training=training, text=TextSources(train=("fables",)), device="cpu")
+    )
+    while read_run(run.path).is_under_way:
+        time.sleep(0.2)
+
+
+async def draw_training() -> None:
+    """The training screen: a run that has ended, and another one with a change laid over it."""
+    from minigpt_tui.app import MiniGPTApp
+
+    app = MiniGPTApp("shakespeare", "cpu", "fp32")
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: app.play.model is not None)
+        await pilot.press("f4")
+        await until(lambda: app.train is not None and app.train.is_mounted)
+        await asyncio.sleep(2.0)
+        await pilot.press("down", "v", "up")
+        await asyncio.sleep(2.0)
+        (HERE / "train.svg").write_text(app.export_screenshot(title="minigpt-tui"), encoding="utf-8")
+
+
+async def draw_playing() -> None:
+    """The playground while it writes."""
     from minigpt_tui.app import MiniGPTApp
     from minigpt_tui.settings import load_session, save_session
 
@@ -47,4 +79,7 @@ async def until(condition) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as home:
         os.environ["MINIGPT_HOME"] = home
-        asyncio.run(main())
+        asyncio.run(draw_playing())
+        train("fables-dropout", dropout=0.2)
+        train("fables")
+        asyncio.run(draw_training())

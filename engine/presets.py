@@ -28,7 +28,7 @@ PRESETS: dict[str, TrainConfig] = {
         eval_tokens=32_768,
     ),
     # the recipe of the bundled model: about half an hour on two cores
-    "small": TrainConfig(block_size=256, batch_size=16, steps=2500, dropout=0.1, eval_interval=250),
+    "small": TrainConfig(block_size=512, batch_size=8, steps=2500, dropout=0.1, average=0.05, eval_interval=250),
     # nanoGPT's train_shakespeare_char.py, but for its embeddings, which do not decay here: made for a GPU
     "classic": TrainConfig(
         family="gpt2",
@@ -104,7 +104,7 @@ FINETUNE_PRESET = "finetune"
 
 SUMMARIES: dict[str, str] = {
     "nano": "1.8M parameters, block 128: minutes on a laptop CPU",
-    "small": "3.2M parameters, block 256: half an hour on two cores; the bundled model",
+    "small": "3.2M parameters, block 512: half an hour on two cores; the bundled model",
     "classic": "10.7M parameters, GPT-2 family: the well-known 6 x 384, for a GPU",
     "base": "10.7M parameters, block 256: the best for a book or two, on a GPU",
     "gpt2": "124M parameters, GPT-2's own shape, BPE of 50,304: for GPUs, and a text of gigabytes",

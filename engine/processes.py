@@ -1,7 +1,8 @@
-"""The environment of the Python processes that this one starts. Knows nothing of what they do."""
+"""The environment of the Python processes that this one starts, and their priority. Knows nothing of what they do."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import site
 import sysconfig
@@ -25,3 +26,20 @@ def environment() -> dict[str, str]:
     if entries:
         environment["PYTHONPATH"] = os.pathsep.join(entries)
     return environment
+
+
+def lower_priority(niceness: int) -> None:
+    """Let the other programs of this machine go first, as far as the system has a way to say so.
+
+    Linux may share the processor out among sessions first (sched_autogroup). Then a process's own niceness counts
+    within its session alone, and one that leads a session of its own has to lower that of the session too.
+
+    Args:
+        niceness: Added to the process's own, from 0 to 19; also the session's.
+    """
+    if not hasattr(os, "nice"):
+        return
+    os.nice(niceness)
+    if hasattr(os, "getsid") and os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # no such sharing here
+            Path("/proc/self/autogroup").write_text(str(niceness))

@@ -10,6 +10,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+LONG_WORD = 1024
+"""Characters. The time in which merges are learned grows with the square of a word: with a file of one line, such as a
+genome, it would never end."""
+
+_BLANK = re.compile(rf"\s{{{LONG_WORD}}}")
+_TOO_LONG = re.compile(rf"[^\W_]{{{LONG_WORD}}}|[\W_]{{{LONG_WORD}}}")
+
 
 class Piece(NamedTuple):
     """A part of a document.
@@ -58,6 +65,18 @@ def cut_documents(pieces: Iterable[Piece], seam: re.Pattern[str], size: int) -> 
         for text in cut((piece.text for piece in group), seam, size):
             yield Piece(text, begins)
             begins = False
+
+
+def cut_long_words(texts: Iterable[str]) -> Iterator[str]:
+    """Texts, cut within each word of `LONG_WORD` characters and more, and within white space as long."""
+    for text in texts:
+        begin = 0
+        if max(map(len, text.split()), default=0) >= LONG_WORD or _BLANK.search(text):  # a quick look
+            for found in _TOO_LONG.finditer(text):
+                yield text[begin : found.end()]
+                begin = found.end()
+        if begin < len(text):
+            yield text[begin:]
 
 
 def part(pieces: Iterable[Piece], first: int, last: int) -> Iterator[Piece]:

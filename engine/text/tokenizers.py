@@ -23,7 +23,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 
 from engine.config import SMALLEST_BPE
 from engine.errors import TokenizerError
-from engine.text.cutting import Piece, cut, cut_documents
+from engine.text.cutting import Piece, cut, cut_documents, cut_long_words
 
 END_OF_TEXT = "<|endoftext|>"
 """The token that stands between documents; it is the first and the last of every text."""
@@ -287,7 +287,7 @@ def train_tokenizer(kind: TokenizerKind, documents: Iterable[str], vocab_size: i
             show_progress=False,
             initial_alphabet=sorted(_byte_values()),
         )
-        backend.train_from_iterator((chunk for text in documents for chunk in _chunks(text)), trainer)
+        backend.train_from_iterator((part for text in documents for part in cut_long_words(_chunks(text))), trainer)
     else:
         raise TokenizerError(f"there is no tokenizer {kind!r}", "choose char, byte or bpe")
     backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])

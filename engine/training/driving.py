@@ -5,11 +5,12 @@ and in the log, however it ends. Imports torch only once the status says that it
 from __future__ import annotations
 
 import contextlib
-import os
+import errno
 import traceback
 from typing import TYPE_CHECKING
 
 from engine.errors import DeviceError, MiniGPTError, RunError
+from engine.processes import lower_priority
 from engine.training.orders import Orders, Stopped
 from engine.training.ranks import leave_word
 from engine.training.run import RunDirectory
@@ -61,8 +62,8 @@ def _train(
     from engine.training.trainer import Trainer
 
     device = resolve_device(config.device)
-    if device == "cpu" and niceness and hasattr(os, "nice"):
-        os.nice(niceness)
+    if device == "cpu" and niceness:
+        lower_priority(niceness)
     team = join(device)
 
     def report(activity: str, done: float) -> None:
@@ -101,8 +102,11 @@ def _leave_word(run: RunDirectory, status: StatusWriter, error: Exception) -> No
     status.tell(
         state="crashed", activity="", done=0.0, reason=known.message, hint=known.hint, kind=type(known).__name__
     )
-    with contextlib.suppress(OSError):
+    try:
         status.write()
+    except OSError:
+        with contextlib.suppress(OSError):
+            run.overwrite_status(status.status)
     with contextlib.suppress(OSError):
         if known is not error:
             run.log("".join(traceback.format_exception(error)).rstrip())
@@ -117,6 +121,9 @@ def _known(run: RunDirectory, error: Exception) -> MiniGPTError:
     line = next(iter(str(error).splitlines()), "") or "no more is known"
     if _is_out_of_memory(error):
         return DeviceError("out of memory", "make batch_size smaller and accumulation larger, or block_size smaller")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = f"free some space, then minigpt-tui runs resume {run.name}"
+        return RunError(f"{error.filename or run.path} cannot be written ({error.strerror})", hint)
     if isinstance(error, OSError) and error.filename:
         return RunError(f"{error.filename}: {error.strerror}", "free some space, or see whose it is")
     return RunError(f"{type(error).__name__}: {line}", f"its log has the traceback: {run.path / 'log.txt'}")

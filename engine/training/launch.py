@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ def start_run(config: RunConfig) -> RunDirectory:
     """
     run = RunDirectory.create(config)
     try:
-        _spawn(run)
+        with _lock_of(run) as lock:
+            _spawn(run, lock)
     except RunError:
         shutil.rmtree(run.path, ignore_errors=True)
         raise
@@ -70,16 +71,18 @@ def resume_run(name: str, changes: Mapping[str, Any] | None = None, *, nproc: in
         return run
     if info.is_under_way:
         raise RunError(f"the run {name} is {info.state} already", f"minigpt-tui runs watch {name}, or stop it first")
-    config = changed(run.read_config(), changes or {}, info.status.step)
-    if info.state == "finished" and info.status.step >= _steps_wanted(config, info):
-        raise InvalidSettingError(
-            f"the run {name} is finished, at step {info.status.step:,}",
-            f"give it more: runs resume {name} --set steps={2 * info.status.step}",
-        )
-    if nproc not in (None, config.nproc):  # others share the cores, and the thread count is theirs to find anew
-        config = msgspec.structs.replace(config, nproc=nproc, threads=0)
-    run.write_config(config)
-    _spawn(run)
+    with _lock_of(run) as lock:  # before the settings are touched: whoever is too late changes nothing
+        config = changed(run.read_config(), changes or {}, info.status.step)
+        if info.state == "finished" and info.status.step >= _steps_wanted(config, info):
+            raise InvalidSettingError(
+                f"the run {name} is finished, at step {info.status.step:,}",
+                f"give it more: runs resume {name} --set steps={2 * info.status.step}",
+            )
+        if nproc not in (None, config.nproc):  # others share the cores, and the thread count is theirs to find anew
+            config = msgspec.structs.replace(config, nproc=nproc, threads=0)
+        run.write_config(config)
+        run.log("resumed")  # what the process before said is not why this one ends
+        _spawn(run, lock)
     return run
 
 
@@ -147,7 +150,8 @@ def wait_until_running(run: RunDirectory, *, discard: bool = False) -> Status:
 
     Args:
         run: The run.
-        discard: Whether the directory goes when the run cannot begin, as nothing was trained.
+        discard: Whether the directory goes when the run cannot begin, as nothing was trained; unless the error's hint
+            sends the user there.
 
     Raises:
         MiniGPTError: It could not begin; the error is the one that its process met.
@@ -156,7 +160,7 @@ def wait_until_running(run: RunDirectory, *, discard: bool = False) -> Status:
         info = read_run(run.path)
         if info.state == "crashed":
             error = named(info.status.kind or RunError.__name__, info.reason, info.hint)
-            if discard and info.status.step == 0:
+            if discard and info.status.step == 0 and not _is_needed(run, info.status.hint):
                 _wait_for_its_end(run)
                 shutil.rmtree(run.path, ignore_errors=True)
                 error.hint = info.status.hint
@@ -166,6 +170,11 @@ def wait_until_running(run: RunDirectory, *, discard: bool = False) -> Status:
         time.sleep(POLL_SECONDS)
 
 
+def _is_needed(run: RunDirectory, hint: str) -> bool:
+    """Whether what to do about a crash is to read the run's log, or to resume it."""
+    return str(run.path) in hint or hint.endswith(f"runs resume {run.name}")
+
+
 def _wait_for_its_end(run: RunDirectory) -> None:
     """Let a process that has said its last words end, as what it still writes would keep the directory from going."""
     until = time.monotonic() + LAST_WORDS_SECONDS
@@ -173,25 +182,31 @@ def _wait_for_its_end(run: RunDirectory) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _spawn(run: RunDirectory) -> None:
-    """Start the process of a run, holding the run's lock for it from this moment on.
+@contextlib.contextmanager
+def _lock_of(run: RunDirectory) -> Iterator[int]:
+    """Hold a run's lock while its process is prepared and started.
 
     Raises:
-        RunError: Another process drives the run, or this one cannot be started.
+        RunError: Another process drives the run, or what is done meanwhile finds no room or may not be done.
     """
     try:
         lock = run_lock.take(run.path)
         if lock is None:
             raise RunError(f"the run {run.name} is driven by another process", f"minigpt-tui runs watch {run.name}")
         try:
-            control.clear(run.path)
-            status = _read_status(run)
-            run.write_status(msgspec.structs.replace(status, state="starting", reason="", hint="", kind=""))
-            process = _popen(run.path, lock)
+            yield lock
         finally:
             os.close(lock)
     except OSError as error:
         raise RunError(f"the process of {run.name} cannot be started ({error})", "minigpt-tui doctor") from None
+
+
+def _spawn(run: RunDirectory, lock: int) -> None:
+    """Start the process of a run, which holds the run's lock from this moment on."""
+    control.clear(run.path)
+    status = _read_status(run)
+    run.write_status(msgspec.structs.replace(status, state="starting", reason="", hint="", kind=""))
+    process = _popen(run.path, lock)
     # It is nobody's business when it ends, but a process whose parent does not ask stays in the table as a zombie.
     threading.Thread(target=process.wait, name=f"reaps {run.name}", daemon=True).start()
 

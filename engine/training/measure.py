@@ -20,6 +20,7 @@ from engine.config import TrainConfig
 from engine.devices import resolve_device
 from engine.errors import DeviceError, MiniGPTError
 from engine.model.gpt import GPT
+from engine.processes import lower_priority
 from engine.text.batches import Batches
 from engine.training.allocation import keep_freed_memory
 from engine.training.distributed import ALONE
@@ -200,8 +201,8 @@ def main() -> int:
     os.dup2(2, 1)  # whatever a library prints is no answer
     try:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=MeasureRequest)
-        if resolve_device(request.device) == "cpu" and hasattr(os, "nice"):
-            os.nice(NICE)
+        if resolve_device(request.device) == "cpu":
+            lower_priority(NICE)
         keep_freed_memory()
         measurement = measure(request)
     except torch.OutOfMemoryError:

@@ -231,8 +231,12 @@ class RunDirectory:
 
     def write_status(self, status: Status) -> None:
         """Replace `status.json`, with this process and this moment as its heartbeat."""
-        status = msgspec.structs.replace(status, pid=os.getpid(), host=socket.gethostname(), heartbeat=time.time())
-        _replace(self.path / "status.json", msgspec.json.encode(status) + b"\n")
+        _replace(self.path / "status.json", _signed(status))
+
+    def overwrite_status(self, status: Status) -> None:
+        """Write over `status.json` as it lies on the disk: the last words of a run whose disk is full."""
+        with (self.path / "status.json").open("r+b") as file:
+            file.write(_signed(status).ljust(os.fstat(file.fileno()).st_size))  # white space covers a longer one
 
     def read_status(self) -> Status:
         """The latest status, as it was written; `runs.read_run` says whether it can still be so. Raises as above."""
@@ -297,11 +301,21 @@ def _cannot_be_made(path: Path, error: OSError) -> RunError:
     return RunError(f"{path} cannot be made ({error.strerror or error})", "free some space, or set MINIGPT_HOME")
 
 
+def _signed(status: Status) -> bytes:
+    """A status as it is written, by this process and at this moment."""
+    status = msgspec.structs.replace(status, pid=os.getpid(), host=socket.gethostname(), heartbeat=time.time())
+    return msgspec.json.encode(status) + b"\n"
+
+
 def _replace(path: Path, data: bytes) -> None:
     """Replace a file in one step, without waiting for the disk: that may take longer than a step of training."""
     temporary = path.with_name(f".{path.name}.writing-{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path, kind: Any) -> Any:

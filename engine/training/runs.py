@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
 import os
+import re
 import shutil
 import socket
 import time
@@ -23,6 +25,13 @@ from engine.training.run_names import check_run_name
 
 SILENT_SECONDS = 60.0
 """On another host, whose locks do not reach here, a run without a heartbeat for this long is taken as crashed."""
+
+
+LAST_WORDS_BYTES = 32_768
+"""So much of a log's end is looked at for why a process ended."""
+
+_LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
+"""How a line begins that the trainer logged, rather than Python or a library in trouble."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +109,9 @@ def read_run(path: Path) -> RunInfo:
     try:
         config = run.read_config()
         status = run.read_status()
+        is_lost = status.state in UNDER_WAY and not _is_driven(path, status)
+        if is_lost:
+            status = run.read_status()  # it may have ended between the two looks
     except RunError as error:
         return RunInfo(
             name=path.name,
@@ -111,12 +123,9 @@ def read_run(path: Path) -> RunInfo:
             status=Status(state="crashed"),
         )
     state, reason, hint = status.state, status.reason, status.hint
-    if state in UNDER_WAY and not _is_driven(path, status):
-        latest = run.read_status()  # it may have ended between the two looks
-        status, state, reason, hint = latest, latest.state, latest.reason, latest.hint
-        if state in UNDER_WAY:
-            reason = _why_it_died(path, status)
-            state, hint = "crashed", f"minigpt-tui runs resume {path.name}"
+    if is_lost and state in UNDER_WAY:
+        reason = _why_it_died(path, status)
+        state, hint = "crashed", f"minigpt-tui runs resume {path.name}"
     return RunInfo(name=path.name, path=path, state=state, reason=reason, hint=hint, config=config, status=status)
 
 
@@ -127,17 +136,20 @@ def _is_driven(path: Path, status: Status) -> bool:
 
 
 def _why_it_died(path: Path, status: Status) -> str:
-    """The end of its log where that says so, or that it was killed."""
+    """The last words in its log where those say so, or that it was killed."""
     ended = f"its process ended at step {status.step} without a word: it was killed, or the machine went down"
     try:
         with (path / "log.txt").open("rb") as file:
-            file.seek(max(0, (path / "log.txt").stat().st_size - 4096))
+            file.seek(max(0, (path / "log.txt").stat().st_size - LAST_WORDS_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ended
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    spoke = any(sign in last for sign in ("Error", "error", "Killed", "fault", "terminate"))
-    return last if spoke else ended
+    said = list(itertools.takewhile(lambda line: not _LOGGED.match(line), reversed(lines)))  # by no trainer in order
+    if fault := next((line for line in said if line.startswith("Fatal Python error")), ""):
+        return fault  # the stacks of all threads follow it
+    last = next((line.strip() for line in (said if any(said) else reversed(lines)) if line.strip()), "")
+    signs = ("crashed at step",) if _LOGGED.match(last) else ("Error", "error", "Killed", "fault", "terminate")
+    return _LOGGED.sub("", last) if any(sign in last for sign in signs) else ended
 
 
 def rename_run(name: str, new_name: str) -> Path:
@@ -156,8 +168,8 @@ def rename_run(name: str, new_name: str) -> Path:
             path.rename(target)
         except OSError as error:
             raise RunError(f"{path} cannot be renamed ({error.strerror})", "see whose it is, with ls -l") from None
-    run = RunDirectory(target)
-    run.write_config(msgspec.structs.replace(run.read_config(), name=new_name))
+        run = RunDirectory(target)
+        run.write_config(msgspec.structs.replace(run.read_config(), name=new_name))
     return target
 
 

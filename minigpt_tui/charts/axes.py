@@ -9,14 +9,20 @@ ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 def linear_ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers from `low` to `high`."""
+    """About `count` round numbers from `low` to `high`; two at least where two were asked for: one says no scale."""
     if not high > low or count < 1:
         return [low]
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in ROUND if power * factor >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [place * step for place in range(first, math.floor(high / step + 1e-9) + 1)]
+    found = [place * step for place in range(first, math.floor(high / step + 1e-9) + 1)]
+    return found if len(found) >= min(2, count) else linear_ticks(low, high, count + 1)
+
+
+def step_ticks(low: float, high: float, count: int) -> list[float]:
+    """About `count` round steps from `low` to `high`: there is none between two steps."""
+    return [float(round(tick)) for tick in linear_ticks(low, high, count) if abs(tick - round(tick)) < 1e-6]
 
 
 def log_ticks(low: float, high: float, count: int) -> list[float]:

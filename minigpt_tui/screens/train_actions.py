@@ -233,8 +233,7 @@ class RunActions(TrainView):
 
         async def ask() -> None:
             count, used = await asyncio.to_thread(_disk_facts, run.path)
-            models = f"{count} checkpoints" if count != 1 else "one checkpoint"
-            what = f"y deletes it with {models}, {size(used)}; esc keeps it"
+            what = f"y deletes it with {_checkpoint_words(count)}, {size(used)}; esc keeps it"
             self._open(f"delete {run.name}?", what, self._if_yes(partial(self._remove, run)))
 
         self.run_worker(ask(), group="asking", exclusive=True)
@@ -264,7 +263,7 @@ class RunActions(TrainView):
     def _prune(self, run: RunInfo) -> None:
         async def prune() -> None:
             count, freed = await asyncio.to_thread(runs.prune_run, run.path)
-            self.say(f"{count} checkpoints of {run.name} went; {size(freed)} are free again")
+            self.say(f"{_checkpoint_words(count)} of {run.name} went; {size(freed)} are free again")
 
         self._do(prune, f"{run.name} cannot be pruned")
 
@@ -276,6 +275,10 @@ class RunActions(TrainView):
             return ""
 
         return take
+
+
+def _checkpoint_words(count: int) -> str:
+    return "one checkpoint" if count == 1 else f"{count or 'no'} checkpoints"
 
 
 def _disk_facts(run: Path) -> tuple[int, int]:

@@ -28,6 +28,7 @@ from minigpt_tui.visible import visible_line
 from minigpt_tui.widgets.choice_list import Choice, ChoiceList
 from minigpt_tui.widgets.setting_row import SettingRow
 from minigpt_tui.widgets.text_row import TextRow
+from minigpt_tui.widgets.top_line import count_text
 
 
 class TrainForm(TrainFormCost):
@@ -166,7 +167,7 @@ class TrainForm(TrainFormCost):
         if key == "base":
             whole = [info for info in self._models if not info.problem]
             facts = [
-                f"{info.parameters / 1e6:,.1f}M · {info.tokenizer or info.family}"
+                f"{count_text(info.parameters)} · {info.tokenizer or info.family}"
                 + (f" · val {info.val_loss:.3f}" if info.val_loss is not None else "")
                 for info in whole
             ]

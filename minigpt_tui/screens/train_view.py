@@ -63,6 +63,7 @@ class TrainView(Screen[None]):
         self._session = session
         self._picture: Picture | None = None
         self._asked: dict[str, tuple[str, str]] = {}  # of each run: its state then, and what was asked of it
+        self._listed = False  # whether it is known which runs there are
         self._lower: Lower = "chart"
         self._sample = -1  # which one is shown; -1 for the latest
         self._tail = 1.0
@@ -101,7 +102,6 @@ class TrainView(Screen[None]):
         """Fill in what does not change."""
         self._top.current = "Train"
         self._runs.border_title = "Runs"
-        self._runs.empty_text = f"\n  No run yet: {hint('run_start', 'starts one')}."
         self._chart.empty_text = "nothing to draw yet"
         self._show_borders()
         self._show_status()
@@ -129,7 +129,8 @@ class TrainView(Screen[None]):
         """
         row = max(0, self._runs.index())
         names = [run.name for run in found]
-        self._runs.runs = found
+        self._listed, self._runs.runs = True, found
+        self._runs.empty_text = f"\n  No run yet: {hint('run_start', 'starts one')}."
         self._runs.marked = tuple(name for name in self._runs.marked if name in names)
         if self._runs.selected not in names and self._runs.selected not in self._expected():
             self._select(names[min(row, len(names) - 1)] if names else "")
@@ -147,7 +148,7 @@ class TrainView(Screen[None]):
     def _select(self, name: str) -> None:
         self._runs.selected = name
         self._sample = -1
-        if not name:
+        if not name or self._picture is None:
             self._show_picture(None)
 
     def _show_all(self) -> None:
@@ -163,7 +164,9 @@ class TrainView(Screen[None]):
         self._show_crash()
         if picture is None:
             self._chart.curves = ()
-            self._chart.empty_text = "" if self._runs.runs else "A run's curves, samples and log are shown here."
+            self._chart.empty_text = (
+                "" if self._runs.runs or not self._listed else "A run's curves, samples and log are shown here."
+            )
             return
         self._chart.axis, self._chart.by_time = picture.axis, picture.wish.by_time
         self._chart.curves = picture.curves
@@ -247,7 +250,8 @@ class TrainView(Screen[None]):
     def _show_status(self) -> None:
         runs = self._runs.runs
         under_way = sum(run.is_under_way for run in runs)
-        words = f"{under_way} of {len(runs)} runs under way" if runs else "no runs yet"
+        none = "no runs yet" if self._listed else "looking for runs…"
+        words = f"{under_way} of {len(runs)} runs under way" if runs else none
         words = f"{words} · bell on" if self._session.bell else words
         self._status.running = under_way > 0
         self._status.state = self._remark or Content(words)

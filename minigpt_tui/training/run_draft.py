@@ -29,6 +29,9 @@ from minigpt_tui.cli.training_settings import OF_THE_MODEL
 ALPHABET = 65
 """Taken for the number of characters as long as no text was chosen: Tiny Shakespeare has so many."""
 
+FOR_MUON = ("muon_learning_rate", "muon_momentum", "momentum_warmup_steps")
+"""Settings that AdamW alone has no use for."""
+
 LIKE = "that run's"
 """The settings of the run that this one shall be like, as a preset."""
 
@@ -221,7 +224,7 @@ class RunDraft:
             return "the model's"
         if name == "vocab_size" and values["tokenizer"] != "bpe":
             return "all bytes" if values["tokenizer"] == "byte" else "the text's characters"
-        if name in ("muon_learning_rate", "muon_momentum") and values["optimizer"] != "muon":
+        if name in FOR_MUON and values["optimizer"] != "muon":
             return "Muon alone"
         if name == "constant_until" and values["schedule"] != "linear":
             return "linear alone"

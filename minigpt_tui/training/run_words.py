@@ -45,8 +45,10 @@ ACTIONS: dict[State, tuple[str, ...]] = {
 
 
 def loss_text(loss: float | None) -> str:
-    """A loss in six cells."""
-    return f"{loss:6.4f}" if loss is not None else "     –"
+    """A loss in six cells, with fewer decimals where it is large."""
+    if loss is None:
+        return "     –"
+    return next((text for decimals in (4, 3, 2, 1) if len(text := f"{loss:6.{decimals}f}") == 6), f"{loss:6.0e}")
 
 
 def age_text(run: RunInfo, now: float | None = None) -> str:

@@ -16,7 +16,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from minigpt_tui.charts.axes import linear_ticks, log_ticks, number_texts, time_texts, time_ticks
+from minigpt_tui.charts.axes import linear_ticks, log_ticks, number_texts, step_ticks, time_texts, time_ticks
 from minigpt_tui.charts.braille import EMPTY, Braille
 from minigpt_tui.text_document import cells
 from minigpt_tui.training.run_feed import RunCurves
@@ -223,7 +223,7 @@ class LossChart(Widget):
 
     def _draw_axis(self, width: int) -> list[Strip]:
         first, last = self.axis
-        ticks = (time_ticks if self.by_time else linear_ticks)(first, last, max(2, width // COLUMNS_PER_TICK))
+        ticks = (time_ticks if self.by_time else step_ticks)(first, last, max(2, width // COLUMNS_PER_TICK))
         texts = (time_texts if self.by_time else number_texts)(ticks)
         line, words = ["─"] * width, [" "] * (width + 4)
         free = 0

@@ -57,7 +57,7 @@ class RunFigures(Widget):
         figures, info = picture.figures, picture.info
         steps, times = progress_text(picture), figures.times()
         if activity := activity_text(info):
-            steps = f"{activity} · {steps}"
+            steps = f"{activity} · {steps.lstrip()}".rjust(len(activity) + 3 + len(steps))
         text = f"{steps}   {times}"
         if len(text) + SMALLEST_BAR + 2 > width:
             text = steps.rpartition(" · ")[0] + f"   {times}"

@@ -16,7 +16,7 @@ from textual.widget import Widget
 
 from minigpt_tui.actions import Where, bindings
 
-LABEL = 20
+LABEL = 25
 """Columns of the sign and the name; two of marks follow, and two that point at a value that can be stepped."""
 
 VALUE = LABEL + 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import folders
 from engine.config import TrainConfig
 from engine.errors import InvalidSettingError, RunError, RunNotFoundError
 from engine.training import control, run_lock, runs
-from engine.training.launch import another_like, changed, resume_run, start_run
+from engine.training.launch import another_like, changed, resume_run, start_run, wait_until_running
 from engine.training.run import Metrics, RunConfig, RunDirectory, Sample, Status, TextSources
 from engine.training.run_reader import RunReader
 
@@ -111,6 +113,35 @@ def test_the_last_words_of_a_crash_are_its_reason():
     assert runs.read_run(run.path).reason == "Fatal Python error: Segmentation fault"
 
 
+def test_a_fault_is_the_reason_whatever_stacks_follow_it():
+    run = make(state="running")
+    run.log("saved step 5")
+    with (run.path / "log.txt").open("ab") as log:
+        fault = "import faulthandler; faulthandler.enable(); faulthandler._sigsegv()"
+        subprocess.run([sys.executable, "-c", fault], stderr=log, check=False)
+        log.write(b"\nExtension modules: numpy.random._common (total: 1)\n")
+    assert runs.read_run(run.path).reason == "Fatal Python error: Segmentation fault"
+
+
+def test_a_killed_run_does_not_repeat_the_reason_of_an_earlier_end(monkeypatch):
+    run = make(state="crashed", step=5, steps=10)
+    run.log("crashed at step 5: OSError: [Errno 5] Input/output error")
+    monkeypatch.setattr("engine.training.launch.COMMAND", (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
+    resume_run("demo")
+    until = time.monotonic() + 10
+    while (info := runs.read_run(run.path)).state != "crashed" and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "without a word" in info.reason
+
+
+def test_a_run_that_is_removed_while_it_is_looked_at_is_no_error(monkeypatch):
+    run = make(state="running")
+    monkeypatch.setattr(runs, "_is_driven", lambda path, _status: bool(shutil.rmtree(path)))
+    info = runs.read_run(run.path)
+    assert info.state == "crashed"
+    assert "status.json cannot be read" in info.reason
+
+
 def test_a_name_that_is_not_there_gets_the_nearest():
     make("shakespeare")
     with pytest.raises(RunNotFoundError, match="did you mean shakespeare"):
@@ -193,6 +224,18 @@ def test_a_finished_run_wants_more_steps_to_go_on():
         resume_run("demo")
 
 
+def test_who_comes_too_late_to_resume_a_run_changes_none_of_its_settings(monkeypatch):
+    run = make(state="stopped", step=5, steps=10)
+    monkeypatch.setattr(run_lock, "PATIENCE_SECONDS", 0.0)
+    before, held = run.read_config(), run_lock.take(run.path)
+    try:
+        with pytest.raises(RunError, match="driven by another process"):
+            resume_run("demo", {"steps": 5000})
+    finally:
+        os.close(held)
+    assert run.read_config() == before
+
+
 def test_a_paused_run_is_resumed_where_it_is():
     run = make(state="paused", step=5, steps=10)
     control.request(run.path, "pause")
@@ -217,6 +260,18 @@ def test_a_run_that_cannot_start_leaves_nothing(monkeypatch):
     with pytest.raises(RunError, match="cannot be started"):
         start_run(config("never"))
     assert runs.list_runs() == []
+
+
+def test_a_run_that_could_not_begin_goes_unless_the_user_is_sent_to_it():
+    def begun(name, hint):
+        run = make(name, state="crashed", reason="it broke", hint=hint, kind="RunError")
+        with pytest.raises(RunError, match="it broke"):
+            wait_until_running(run, discard=True)
+        return run.path.exists()
+
+    assert not begun("text", "use a longer text")
+    assert begun("fault", f"its log has the traceback: {folders.runs_folder() / 'fault' / 'log.txt'}")
+    assert begun("full", "free some space, then minigpt-tui runs resume full")
 
 
 # Reading what is being written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,17 @@ def test_a_long_text_is_cut_where_no_token_runs_across(monkeypatch):
     assert len(list(ours._chunks(text))) > 50
     assert "".join(ours._chunks(text)) == text
     assert tokenizer.encode_array(text).tolist() == whole
+
+
+@pytest.mark.parametrize("pattern", ["ACGT", "-=", " \n"])
+def test_merges_are_learned_from_a_text_of_one_line_in_no_time(pattern):
+    draw = np.random.default_rng(0)
+    line = "".join(draw.choice(list(pattern), 1 << 18))
+    began = time.monotonic()
+    tokenizer = train_tokenizer("bpe", [line], 300)
+    assert time.monotonic() - began < 10  # it was minutes, and hours for ten times the length
+    assert tokenizer.vocab_size > 257
+    assert tokenizer.decode(tokenizer.encode(line)) == line
 
 
 def test_a_large_vocabulary_needs_wider_ids():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import resource
@@ -21,7 +22,8 @@ from engine.evaluation import evaluate
 from engine.model.gpt import GPT
 from engine.text.batches import Batches, paragraph_starts
 from engine.text.provenance import read_text_record
-from engine.training import control, epochs, examining
+from engine.training import control, epochs, examining, runs
+from engine.training import run as run_module
 from engine.training.driving import drive
 from engine.training.muon import Muon
 from engine.training.orders import Orders
@@ -332,6 +334,33 @@ def test_a_fault_of_ours_leaves_its_traceback_in_the_log_and_a_line_in_the_statu
     assert status.reason == "ValueError: 1 is not in list"
     assert "log.txt" in status.hint
     assert "Traceback" in (run.path / "log.txt").read_text()
+
+
+def test_a_full_disk_is_the_reason_though_no_new_file_finds_room_for_it(text, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill_the_disk(*_):
+        monkeypatch.setattr(run_module, "_replace", full)
+        full()
+
+    monkeypatch.setattr("engine.training.driving._train", fill_the_disk)
+    run = new_run("demo", TINY, text)
+    driven(run)
+    info = runs.read_run(run.path)
+    assert info.state == "crashed"
+    assert info.reason == f"{run.path} cannot be written (No space left on device)"
+    assert info.hint == "free some space, then minigpt-tui runs resume demo"
+
+
+def test_no_status_is_left_half_written(text, monkeypatch):
+    run = new_run("demo", TINY, text)
+    before = run.read_status()
+    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "it broke")))
+    with pytest.raises(OSError, match="it broke"):
+        run.write_status(before)
+    assert run.read_status() == before
+    assert not list(run.path.glob(".status*"))
 
 
 def test_a_lack_of_memory_is_said_with_what_helps(text, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minigpt_tui.charts.axes import linear_ticks, log_ticks, number_texts, time_texts, time_ticks
+from minigpt_tui.charts.axes import linear_ticks, log_ticks, number_texts, step_ticks, time_texts, time_ticks
 from minigpt_tui.charts.braille import Braille
 
 
@@ -18,10 +18,16 @@ from minigpt_tui.charts.braille import Braille
         (0, 2_000_000, 4, ["0", "0.5M", "1.0M", "1.5M", "2.0M"]),
         (0, 200_000, 4, ["0", "50K", "100K", "150K", "200K"]),
         (3, 3, 4, ["3"]),
+        (2.2, 4.9, 2, ["3", "4"]),
     ],
 )
 def test_linear_marks_are_round_and_told_apart(low, high, count, texts):
     assert number_texts(linear_ticks(low, high, count)) == texts
+
+
+@pytest.mark.parametrize(("last", "texts"), [(1, ["0", "1"]), (2, ["0", "1", "2"]), (700, ["0", "200", "400", "600"])])
+def test_there_is_no_mark_between_two_steps(last, texts):
+    assert number_texts(step_ticks(0, last, 4)) == texts
 
 
 def test_logarithmic_marks_span_the_powers():

@@ -26,14 +26,15 @@ from engine.training.survey import Survey, survey
 from engine.validation import fields
 from minigpt_tui.screens import train_form_cost
 from minigpt_tui.screens.train_form import TrainForm
+from minigpt_tui.screens.train_form_view import PLACEHOLDERS
 from minigpt_tui.themes import DARK, variable_defaults
-from minigpt_tui.training.form_fields import FIELDS, LEFT, RIGHT
+from minigpt_tui.training.form_fields import FIELDS, LABELS, LEFT, RIGHT
 from minigpt_tui.training.run_cost import duration_words, steps_of
 from minigpt_tui.training.run_draft import RunDraft, parse_sources
 from minigpt_tui.training.setting_steps import choices, is_number, range_words, shown, stepped, typed
 from minigpt_tui.training.text_paths import put_in_place, text_choices
 from minigpt_tui.widgets.choice_list import ChoiceList
-from minigpt_tui.widgets.setting_row import SettingRow
+from minigpt_tui.widgets.setting_row import LABEL, VALUE, SettingRow
 
 WIDE, NARROW = (140, 40), (80, 24)
 
@@ -170,10 +171,10 @@ async def test_the_mouse_turns_a_value_opens_a_list_and_starts(engine):
     app = FormApp(draft=RunDraft(text="fables"))
     async with app.run_test(size=WIDE) as pilot:
         await settled(pilot, "alphabet of 62")
-        await pilot.click("#field-n_layer", offset=(26, 0))
+        await pilot.click("#field-n_layer", offset=(VALUE + 2, 0))
         await settled(pilot)
         assert app.form.draft.values()["n_layer"] == 5
-        await pilot.click("#field-family", offset=(26, 0))
+        await pilot.click("#field-family", offset=(VALUE + 2, 0))
         await settled(pilot, "qwen3")
         await pilot.click("#choices", offset=(6, 3))
         await settled(pilot, "nano: nanochat")
@@ -355,6 +356,19 @@ async def test_all_settings_are_a_key_away_and_each_says_what_it_does(engine):
         assert "AdamW's second-moment decay · from 0 to 0.99999" in picture(app)
 
 
+@pytest.mark.parametrize("width", [80, 108, 140])
+async def test_what_stands_in_an_empty_field_is_not_cut(engine, width):
+    app = FormApp()
+    async with app.run_test(size=(width, 40)) as pilot:
+        await focus(pilot, "n_layer")  # the list of texts is closed now
+        assert PLACEHOLDERS["text"] in picture(app)
+        assert PLACEHOLDERS["val"] in picture(app)
+
+
+def test_all_values_of_the_form_begin_in_the_same_column():
+    assert max(len(LABELS.get(key, key)) for key in FIELDS) <= LABEL - 2
+
+
 def test_no_setting_is_left_out_of_the_form():
     shown_keys = [key for group in (*LEFT, *RIGHT) for key in (*group.usual, *group.rest)]
     assert len(shown_keys) == len(set(shown_keys))
@@ -495,7 +509,9 @@ async def test_going_on_from_a_model_takes_its_shape_and_its_tokenizer(engine):
         await focus(pilot, "base")
         while not app.form._models:
             await pilot.pause(0.01)
-        await pilot.press("enter", "down", "enter")
+        await pilot.press("enter")
+        await settled(pilot, "3.2M · char")
+        await pilot.press("down", "enter")
         await settled(pilot, "the model's")
         assert "finetune" in row_of(app, "preset")
         assert app.screen.query_one("#field-n_layer", SettingRow).locked

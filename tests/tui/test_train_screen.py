@@ -20,7 +20,10 @@ from minigpt_tui.actions import ACTIONS, Where
 from minigpt_tui.app import MiniGPTApp
 from minigpt_tui.screens.train import TrainScreen
 from minigpt_tui.settings import load_session
+from minigpt_tui.training import run_watch
+from minigpt_tui.training.run_feed import RunFeed
 from minigpt_tui.training.run_watch import notification
+from minigpt_tui.training.run_words import loss_text
 from minigpt_tui.widgets.run_list import RunList
 
 pytest_plugins = ("play_fixtures", "run_fixtures")
@@ -166,11 +169,36 @@ async def test_a_run_is_shown_as_it_goes_on(make_app, make_run):
         await see(pilot.app, "#status", "0 of 1 runs under way")
 
 
+async def test_a_list_or_a_run_that_is_yet_to_be_read_is_not_taken_for_none(make_app, make_run, monkeypatch):
+    make_run()
+    read, look = threading.Event(), runs.list_runs
+    monkeypatch.setattr(RunFeed, "look", lambda feed, wish: None)
+    monkeypatch.setattr(runs, "list_runs", lambda: look() if read.wait(10) else [])
+    monkeypatch.setattr(run_watch, "list_runs", runs.list_runs)
+    async with make_app().run_test(size=WIDE) as pilot:
+        try:
+            await pilot.press("f4")
+            await until(lambda: pilot.app.train is not None and pilot.app.train.is_mounted)
+            await see(pilot.app, "#status", "looking for runs…")
+            assert "No run yet" not in shown(pilot.app, "#runs")
+            assert "shown here" not in shown(pilot.app, "#run")
+        finally:
+            read.set()
+        await see(pilot.app, "#runs", "demo")
+        assert "shown here" not in shown(pilot.app, "#run")
+
+
+@pytest.mark.parametrize("loss", [None, 0.0, 1.23456, 9.99999, 12.345, 91.5427, 362.6271, 9999.96, 1e7, float("inf")])
+def test_a_loss_of_any_size_keeps_to_its_column(loss):
+    assert len(loss_text(loss)) == 6
+
+
 async def test_a_paused_or_evaluating_run_says_so(make_app, make_run):
-    run = make_run(state="running", step=20, activity="evaluating", done=0.4)
+    run = make_run(state="running", step=4, steps=1000, activity="evaluating", done=0.4)
     async with make_app().run_test(size=WIDE) as pilot:
         await open_training(pilot, chosen="demo")
         await see(pilot.app, "#figures", "evaluating 40 %")
+        assert "evaluating 40 % · 4 of 1,000" in shown(pilot.app, "#figures")
         make_run.write(run, msgspec.structs.replace(run.read_status(), state="paused", activity=""))
         await see(pilot.app, "#run", "‖ paused", "space resume")
 
@@ -391,6 +419,18 @@ async def test_pruning_asks_says_what_it_frees_and_keeps_the_best_and_the_last(m
         await pilot.press("y", "enter")
         await see(pilot.app, "#status", "2 checkpoints of demo went", "KB are free again")
         assert sorted(path.name for path in (run.path / "checkpoints").iterdir()) == ["step-20", "step-40"]
+
+
+async def test_one_checkpoint_is_called_one(make_app, make_run):
+    make_run(step=20)
+    async with make_app().run_test(size=WIDE) as pilot:
+        await open_training(pilot, chosen="demo")
+        await pilot.press("k")
+        await until(lambda: pilot.app.train._ask.is_open)
+        await pilot.press("y", "enter")
+        await see(pilot.app, "#status", "one checkpoint of demo went")
+        await pilot.press("D")
+        await see(pilot.app, "#ask", "y deletes it with one checkpoint,")
 
 
 async def test_a_run_is_extended_to_a_number_of_steps_that_makes_sense(make_app, make_run, monkeypatch):

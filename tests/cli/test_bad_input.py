@@ -60,7 +60,7 @@ def test_a_text_that_cannot_be_trained_on(name, data, part, cli, own_home, tmp_p
         (["train", "fables", "--set", "epochs=1e308"], "at most 1,000,000"),
         (["train", "fables", "--set", "precision=fp8"], "choose one of auto, fp32, bf16, fp16"),
         (["train", "fables", "--set", f"seed={10**400}"], "it must be from 0 to 9,223,372,036,854,775,807"),
-        (["train", "fables", "--set", "n_head=3"], "n_embd must be a multiple of n_head"),
+        (["train", "fables", "--set", "n_head=7"], "n_embd must be a multiple of n_head"),
         (["train", "fables", "--preset", "nanoo"], "did you mean nano?"),
         (["train", "fables", "--config", "nowhere.toml"], "nowhere.toml cannot be read"),
     ],

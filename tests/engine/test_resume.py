@@ -312,7 +312,7 @@ def test_a_run_that_is_killed_while_it_ends_ends_without_another_step(text, monk
 
 
 def test_a_finished_run_can_be_extended_and_learns_on(text, monkeypatch):
-    monkeypatch.setattr(launch, "_spawn", lambda run: None)
+    monkeypatch.setattr(launch, "_spawn", lambda *_: None)
     run = new_run("demo", TINY.replace(steps=8, eval_tokens=32), text)
     first = take_up(run).train()
     with pytest.raises(InvalidSettingError, match="finished, at step 8"):

@@ -265,7 +265,7 @@ class RunDirectory:
             path = self.path / name
             if path.exists():
                 with path.open("r+b") as file:
-                    file.truncate(_end_of_lines(file))
+                    file.truncate(end_of_lines(file))
                     file.seek(0, os.SEEK_END)
                     file.write(line)
 
@@ -345,7 +345,7 @@ def resumed_from(line: bytes) -> int | None:
     return msgspec.json.decode(line, type=Resumed).resumed_from
 
 
-def _end_of_lines(file: IO[bytes]) -> int:
+def end_of_lines(file: IO[bytes]) -> int:
     """Where the last whole line of a file ends, in bytes."""
     end = file.seek(0, os.SEEK_END)
     while end > 0:

@@ -6,16 +6,15 @@ of torch.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from array import array
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from engine.training.run import Metrics, Sample, resumed_from
+from engine.training.run import Metrics, Sample, end_of_lines, resumed_from
 from engine.training.runs import RunInfo, read_run
 
 BLOCK = 64 * 1024
@@ -55,7 +54,7 @@ class GrowingLines:
         try:
             with self._path.open("rb") as file:
                 if self._first is None:
-                    self._start_at_end(file)
+                    self._first = self._end = end_of_lines(file)
                 file.seek(self._end)
                 data = file.read(limit)
         except OSError:
@@ -81,19 +80,6 @@ class GrowingLines:
             first, found, data = data.partition(b"\n")
             self._torn = first + found
         return data.splitlines()
-
-    def _start_at_end(self, file: Any) -> None:
-        """Begin behind the last whole line."""
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            begin = max(0, end - BLOCK)
-            file.seek(begin)
-            place = file.read(end - begin).rfind(b"\n")
-            if place >= 0:
-                end = begin + place + 1
-                break
-            end = begin
-        self._first = self._end = end
 
 
 class Curves:

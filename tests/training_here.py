@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from tiny_models import TINY_TEXT
 
 from engine.config import TrainConfig
@@ -19,6 +22,33 @@ TINY = TrainConfig(
     n_layer=1, n_head=2, n_embd=16, block_size=16, batch_size=4, steps=12, eval_interval=4, sample_tokens=20,
     precision="fp32", warmup_steps=2, learning_rate=0.02,
 )  # fmt: skip
+
+
+class Killed(BaseException):
+    """Nothing catches it: as near to kill -9 as it comes within a process."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+@contextlib.contextmanager
+def dying(trainer: Trainer) -> Iterator[None]:
+    """Expect that a trainer is killed."""
+    with pytest.raises(Killed):
+        yield
+    bury(trainer)
+
+
+def bury(trainer: Trainer) -> None:
+    """Let the lines that a killed trainer had not handed to the system die with it.
+
+    Python would write them when it clears the trainer away, which may be long after another has taken the run up.
+    """
+    if trainer.run._metrics is not None:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), trainer.run._metrics.fileno())
+        trainer.run.close()
 
 
 class Watcher:

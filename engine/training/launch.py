@@ -71,6 +71,7 @@ def resume_run(name: str, changes: Mapping[str, Any] | None = None, *, nproc: in
         return run
     if info.is_under_way:
         raise RunError(f"the run {name} is {info.state} already", f"minigpt-tui runs watch {name}, or stop it first")
+    _wait_for_its_end(run)
     with _lock_of(run) as lock:  # before the settings are touched: whoever is too late changes nothing
         config = changed(run.read_config(), changes or {}, info.status.step)
         if info.state == "finished" and info.status.step >= _steps_wanted(config, info):
@@ -176,7 +177,7 @@ def _is_needed(run: RunDirectory, hint: str) -> bool:
 
 
 def _wait_for_its_end(run: RunDirectory) -> None:
-    """Let a process that has said its last words end, as what it still writes would keep the directory from going."""
+    """Let a process that has said its last words end: it holds the lock until then, and may write still."""
     until = time.monotonic() + LAST_WORDS_SECONDS
     while run_lock.is_held(run.path) and time.monotonic() < until:
         time.sleep(POLL_SECONDS)

@@ -129,6 +129,10 @@ class TrainView(Screen[None]):
         """
         row = max(0, self._runs.index())
         names = [run.name for run in found]
+        if (seen := self._picture) is not None:  # which may have been read since the list was
+            found = tuple(
+                seen.info if run.path == seen.info.path and run.changed < seen.info.changed else run for run in found
+            )
         self._listed, self._runs.runs = True, found
         self._runs.empty_text = f"\n  No run yet: {hint('run_start', 'starts one')}."
         self._runs.marked = tuple(name for name in self._runs.marked if name in names)
@@ -156,8 +160,10 @@ class TrainView(Screen[None]):
         self._show_status()
 
     def _show_picture(self, picture: Picture | None) -> None:
-        """Bring the right side up to date."""
+        """Bring the right side up to date, and with it what the list says of this run: keys act on what is seen."""
         self._picture = picture
+        if picture is not None and (known := self.chosen) is not None and known.state != picture.info.state:
+            self.show_runs(tuple(picture.info if run is known else run for run in self._runs.runs))
         self.set_class(picture is None, "-no-run")
         self._figures.picture = picture
         self._show_borders()
@@ -185,9 +191,8 @@ class TrainView(Screen[None]):
         if run is None:
             self._run.border_title, self._run.border_subtitle = Content("Run"), ""
             return
-        info = self._picture.info if self._picture and self._picture.info.name == run.name else run
-        self._run.border_title = Content(run_words.title(info, self._asked.get(run.name, ("", ""))[1]))
-        self._run.border_subtitle = _fitting(self._run_keys(info), self._run.outer_size.width - 6)
+        self._run.border_title = Content(run_words.title(run, self._asked.get(run.name, ("", ""))[1]))
+        self._run.border_subtitle = _fitting(self._run_keys(run), self._run.outer_size.width - 6)
 
     def _run_keys(self, info: RunInfo) -> list[str | tuple[str, str]]:
         """The keys of the run's panel, the most wanted first, each with the word for what it does now."""

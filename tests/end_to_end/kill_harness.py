@@ -29,7 +29,7 @@ TEXT = "".join(f"{number} foxes went to the river, and {number * 7} came home.\n
 
 FAMILIES = {
     "nanochat": TrainConfig(family="nanochat", optimizer="muon", tokenizer="char"),
-    "gpt2": TrainConfig(family="gpt2", optimizer="adamw", tokenizer="byte", tie_head=True, bias=True),
+    "gpt2": TrainConfig(family="gpt2", optimizer="adamw", tokenizer="byte", tie_head=True, bias=True, average=0.3),
     "qwen3": TrainConfig(family="qwen3", optimizer="muon", tokenizer="char", n_kv_head=1),
 }
 TINY = {

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from training_here import TINY, after_saving, new_run, take_up, tiny_text
+from training_here import TINY, after_saving, dying, kill, new_run, take_up, tiny_text
 
 from engine import catalog, checkpoints
 from engine.checkpoints import load_model
@@ -188,18 +188,15 @@ def test_a_removal_that_is_cut_short_leaves_nothing_that_looks_like_a_checkpoint
     trainer = start(TINY.replace(steps=36, eval_interval=1))
     original = shutil.rmtree
 
-    class Killed(BaseException):
-        pass
-
     def killed(path, *args, **kwargs):
         weights = [file for file in Path(path).rglob("model.safetensors") if "step-4" in file.parts]
         if weights:
             weights[0].unlink()
-            raise Killed
+            kill()
         original(path, *args, **kwargs)
 
     monkeypatch.setattr(shutil, "rmtree", killed)
-    with pytest.raises(Killed):
+    with dying(trainer):
         trainer.train()
     monkeypatch.undo()
     monkeypatch.setenv("MINIGPT_HOME", str(trainer.run.path.parents[2]))

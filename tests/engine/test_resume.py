@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from training_here import TINY, after_saving, new_run, take_up, tiny_text
+from training_here import TINY, Killed, after_saving, bury, dying, kill, new_run, take_up, tiny_text
 
 from engine import catalog, safe_writing
 from engine.checkpoints import load_model
@@ -18,14 +18,6 @@ from engine.training.orders import Orders
 from engine.training.run import Metrics, RunDirectory
 from engine.training.run_reader import RunReader
 from engine.training.state import HISTORY_POINTS, EpochSums, History
-
-
-class Killed(BaseException):
-    """Nothing catches it: as near to kill -9 as it comes within a process."""
-
-
-def kill():
-    raise Killed
 
 
 @pytest.fixture
@@ -74,7 +66,7 @@ def killed_at(run, step):
     """Take a run up and kill it once the line of a step is written."""
     trainer = take_up(run)
     trainer.watcher.at[step] = kill
-    with pytest.raises(Killed):
+    with dying(trainer):
         trainer.train()
     return trainer
 
@@ -236,6 +228,7 @@ def test_a_kill_at_any_write_of_a_checkpoint_loses_nothing(text, monkeypatch):
                 trainer.train()
                 break
             except Killed:
+                bury(trainer)
                 survived += 1
         assert all(catalog.verify_checkpoint(path) == [] for path in catalog.run_checkpoints(run.path))
         assert keeping.resume_point(run, pytest.fail).name in ("step-6", "step-9")
@@ -256,7 +249,7 @@ def test_a_kill_at_any_write_of_a_checkpoint_loses_nothing(text, monkeypatch):
 @pytest.mark.parametrize("line", [b'{"step":9,"time":0.', b"{", b'{"resumed_fr', b""])
 def test_a_torn_line_of_metrics_is_dropped(text, line):
     run = new_run("demo", TINY, text)
-    killed_at(run, 9).run.close()
+    killed_at(run, 9)
     with (run.path / "metrics.jsonl").open("ab") as file:
         file.write(line)
     with (run.path / "samples.jsonl").open("ab") as file:
@@ -295,7 +288,7 @@ def test_a_run_that_is_killed_while_it_ends_ends_without_another_step(text, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(keeping, "write_record", killing)
-        with pytest.raises(Killed):
+        with dying(trainer):
             trainer.train()
     resumed = take_up(run)
     ended = resumed.train()
@@ -465,7 +458,7 @@ def test_a_pause_within_an_evaluation_can_save_and_what_is_saved_goes_on(text, m
 
     trainer.examiner.loss = paused_within
     monkeypatch.setattr(launch.time, "sleep", lambda _: kill() if asked else None)
-    with pytest.raises(Killed):
+    with dying(trainer):
         trainer.train()
     monkeypatch.undo()
     monkeypatch.setenv("MINIGPT_HOME", str(run.path.parents[2]))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import msgspec
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from engine import folders
 from engine.config import TrainConfig
 from engine.errors import InvalidSettingError, RunError, RunNotFoundError
-from engine.training import control, run_lock, runs
+from engine.training import control, launch, run_lock, runs
 from engine.training.launch import another_like, changed, resume_run, start_run, wait_until_running
 from engine.training.run import Metrics, RunConfig, RunDirectory, Sample, Status, TextSources
 from engine.training.run_reader import RunReader
@@ -227,6 +228,7 @@ def test_a_finished_run_wants_more_steps_to_go_on():
 def test_who_comes_too_late_to_resume_a_run_changes_none_of_its_settings(monkeypatch):
     run = make(state="stopped", step=5, steps=10)
     monkeypatch.setattr(run_lock, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(launch, "LAST_WORDS_SECONDS", 0.0)
     before, held = run.read_config(), run_lock.take(run.path)
     try:
         with pytest.raises(RunError, match="driven by another process"):
@@ -234,6 +236,17 @@ def test_who_comes_too_late_to_resume_a_run_changes_none_of_its_settings(monkeyp
     finally:
         os.close(held)
     assert run.read_config() == before
+
+
+def test_a_run_is_resumed_while_the_process_before_is_still_about_to_end(monkeypatch):
+    run = make(state="stopped", step=5, steps=10)
+    started = []
+    monkeypatch.setattr(run_lock, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(launch, "_spawn", lambda run, lock: started.append(run.name))
+    held = run_lock.take(run.path)
+    threading.Timer(0.3, os.close, (held,)).start()
+    resume_run("demo")
+    assert started == ["demo"]
 
 
 def test_a_paused_run_is_resumed_where_it_is():

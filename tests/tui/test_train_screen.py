@@ -347,6 +347,24 @@ async def test_a_key_asks_and_the_screen_says_so_at_once(make_app, make_run, key
             await until(lambda: "asked" not in shown(pilot.app, "#run"))
 
 
+async def test_a_key_acts_on_the_state_that_is_seen_also_before_the_list_was_read_again(
+    make_app, make_run, monkeypatch
+):
+    run, resumed = make_run(state="running", step=20), []
+    monkeypatch.setattr(launch, "resume_run", lambda name, changes: resumed.append(name) or run)
+    monkeypatch.setattr(launch, "wait_until_running", lambda run: None)
+    async with make_app().run_test(size=WIDE) as pilot:
+        await open_training(pilot, chosen="demo")
+        before = runs.list_runs()
+        monkeypatch.setattr(run_watch, "list_runs", lambda: before)
+        make_run.end(run, "stopped")
+        await see(pilot.app, "#run", "■ stopped")
+        pilot.app.train.show_runs(tuple(before))  # read before it ended, and told after
+        await pilot.press("space")
+        await until(lambda: resumed == ["demo"])
+        assert wanted(run) == "run"
+
+
 async def test_a_checkpoint_that_was_asked_for_is_told_when_it_is_there(make_app, make_run):
     run = make_run(state="running", step=20)
     async with make_app().run_test(size=WIDE) as pilot:

@@ -9,7 +9,6 @@ import functools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,16 @@ from torch import Tensor
 
 import engine
 from engine import catalog, folders, safe_writing
-from engine.catalog import CONFIG, RECORD, TOKENIZER, TRAINING, WEIGHTS, Record
+from engine.catalog import CONFIG, DRAFT, RECORD, TOKENIZER, TRAINING, WEIGHTS, Record
 from engine.config import ModelConfig
 from engine.devices import DTYPES, resolve_device, resolve_precision
 from engine.errors import CheckpointError, InvalidSettingError, TokenizerError
 from engine.formats import configuration, huggingface
 from engine.formats.safetensors_header import read_weights_header
+from engine.inference.choosing import choose_precision, choose_threads
 from engine.inference.decoder import Decoder
+from engine.inference.draft_table import DraftTable, find_table
+from engine.inference.tempo import Tempo
 from engine.model.gpt import GPT
 from engine.text.provenance import without_folders
 from engine.text.tokenizers import Tokenizer
@@ -39,12 +41,12 @@ SHAPE_BEYOND_HF = ("bias", "positions", "dropout")
 
 GENERATION = "generation_config.json"
 MODEL_FILES = {
-    CONFIG, WEIGHTS, RECORD, GENERATION, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", TRAINING
+    CONFIG, WEIGHTS, RECORD, GENERATION, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", TRAINING,
+    DRAFT,
 }  # fmt: skip
 """What may be in a directory that is replaced; with anything else in it, it is more than a model of ours."""
 
 
-@dataclass(frozen=True)
 class LoadedModel:
     """A model in memory, ready to use.
 
@@ -53,34 +55,58 @@ class LoadedModel:
         sha256: Hash of its weights file; empty for a model that was never saved.
     """
 
-    name: str
-    path: Path | None
-    gpt: GPT
-    tokenizer: Tokenizer
-    record: Record
-    device: str
-    precision: str
-    sha256: str
+    def __init__(
+        self,
+        name: str,
+        path: Path | None,
+        gpt: GPT,
+        tokenizer: Tokenizer,
+        record: Record,
+        device: str,
+        precision: str,
+        sha256: str,
+    ) -> None:
+        self.name, self.path, self.tokenizer, self.record = name, path, tokenizer, record
+        self.device, self.precision, self.sha256 = device, precision, sha256
+        self.config, self.parameters = gpt.config, gpt.parameter_count()
+        self._gpt: GPT | None = gpt
 
     @property
-    def config(self) -> ModelConfig:
-        """The model's configuration."""
-        return self.gpt.config
+    def gpt(self) -> GPT:
+        """The model as it is trained and evaluated; opened again where it was let go."""
+        if self._gpt is None and self.path is not None:
+            self._gpt = _placed(open_checkpoint(self.path)[0], self.device, self.precision)
+        return self._gpt  # type: ignore[return-value]
+
+    def prepare_to_write(self) -> None:
+        """Lay out the weights for decoding, with as many threads as are quickest now, and let go of what is not needed.
+
+        Texts are the same without; the first one then waits for it.
+        """
+        if self.device == "cpu":
+            choose_threads(self.decoder)
+        if self.path is not None and self.sha256:
+            self._gpt = None
 
     @functools.cached_property
     def decoder(self) -> Decoder:
         """The weights as decoding wants them, laid out when first asked for."""
-        return Decoder(self.gpt)
+        return Decoder(self.gpt, self.precision)
+
+    @functools.cached_property
+    def draft_table(self) -> DraftTable | None:
+        """What guesses at the model's texts are drawn from; None without one."""
+        return find_table(self.path) if self.path is not None else None
+
+    @functools.cached_property
+    def tempo(self) -> Tempo:
+        """What passes of this model cost, as far as it was seen."""
+        return Tempo()
 
     def no_number(self) -> CheckpointError:
         """The error to raise when the model answers with NaN, which could be neither drawn from nor told."""
         who = self.name or "the model"
         return CheckpointError(f"{who} answers with what is no number", "its training diverged; use another one")
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return self.gpt.parameter_count()
 
 
 def load_model(name: str = "", device: str = "auto", precision: str = "auto") -> LoadedModel:
@@ -93,11 +119,20 @@ def load_model(name: str = "", device: str = "auto", precision: str = "auto") ->
     """
     path = catalog.find_checkpoint(name)
     device = resolve_device(device)
-    precision = resolve_precision(precision, device)
+    resolved = resolve_precision(precision, device)
     gpt, tokenizer, record = open_checkpoint(path)
-    gpt = gpt.to(device=device, dtype=DTYPES[precision]).eval().requires_grad_(False)
     sha256 = record.files.get(WEIGHTS) or catalog.hash_file(path / WEIGHTS)
-    return LoadedModel(name or path.name, path, gpt, tokenizer, record, device, precision, sha256)
+    if precision == "auto" and device == "cpu":
+        resolved = choose_precision(gpt, tokenizer, record, sha256)
+    precision = resolved
+    return LoadedModel(
+        name or path.name, path, _placed(gpt, device, precision), tokenizer, record, device, precision, sha256
+    )
+
+
+def _placed(gpt: GPT, device: str, precision: str) -> GPT:
+    """A model on its device, in the numbers that its precision wants, for all but training."""
+    return gpt.to(device=device, dtype=DTYPES[precision]).eval().requires_grad_(False)
 
 
 def open_checkpoint(path: Path) -> tuple[GPT, Tokenizer, Record]:
@@ -188,6 +223,7 @@ def save_checkpoint(
     precision: str = "fp32",
     replace: bool = False,
     write_training: Callable[[Path], None] | None = None,
+    draft_table: DraftTable | None = None,
 ) -> Record:
     """Write a model as a Hugging Face directory: all of it, or nothing.
 
@@ -199,6 +235,7 @@ def save_checkpoint(
         record: Facts for `minigpt.json`; its hashes, architecture and version are filled in.
         replace: Whether a model that is there already may be replaced; what is no model of ours never is.
         write_training: Writes what a run needs to go on from here into the folder that it is given, `training/`.
+        draft_table: What its texts are guessed with; in a run it lies beside all its checkpoints.
 
     Returns:
         The record as written.
@@ -216,6 +253,8 @@ def save_checkpoint(
             if write_training is not None:
                 (folder / TRAINING).mkdir()
                 write_training(folder / TRAINING)
+            if draft_table is not None:
+                draft_table.save(folder)
             return _write_files(folder, gpt, tokenizer, record, precision)
     except (OSError, safetensors.SafetensorError, TokenizerError) as error:
         raise CheckpointError(
@@ -322,6 +361,7 @@ def export_model(name: str, path: Path, precision: str = "", *, replace: bool = 
     stored = read_weights_header(source / WEIGHTS)[1]
     wanted = precision or (stored if stored in DTYPES else "fp32")
     record = msgspec.structs.replace(record, data=without_folders(record.data))
+    gpt, tokenizer = build(config, weights, source), Tokenizer.open(source)
     return save_checkpoint(
-        path, build(config, weights, source), Tokenizer.open(source), record, precision=wanted, replace=replace
+        path, gpt, tokenizer, record, precision=wanted, replace=replace, draft_table=find_table(source)
     )

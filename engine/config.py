@@ -10,7 +10,8 @@ from engine.validation import Setting, Settings
 Family = Literal["gpt2", "nanochat", "qwen3"]
 Positions = Literal["auto", "learned", "sinusoidal", "rotary"]
 Activation = Literal["auto", "gelu", "relu", "relu2", "silu"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+TrainPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 Tracker = Literal["tensorboard", "mlflow"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -193,7 +194,7 @@ class TrainConfig(Architecture, frozen=True, kw_only=True):
     ] = 0.0
     grad_clip: Annotated[float, Setting("largest gradient norm; 0 for no clipping", 0.0, 1e6)] = 1.0
     precision: Annotated[
-        Precision, Setting("arithmetic of the forward pass; auto takes bf16 where it gains, fp16 scales the loss")
+        TrainPrecision, Setting("arithmetic of the forward pass; auto takes bf16 where it gains, fp16 scales the loss")
     ] = "auto"
     compile: Annotated[
         Literal["auto", "on", "off"], Setting("torch.compile: auto on CUDA alone, where it pays for its warm-up")

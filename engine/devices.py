@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+from contextlib import suppress
+from pathlib import Path
+
 import torch
 
 from engine.errors import DeviceError
+from engine.inference.products import has_exact_int8
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float32}
+"""What weights are held in; those of int8 are made from them."""
 
 
 def available_devices() -> tuple[str, ...]:
@@ -34,7 +40,7 @@ def resolve_device(wanted: str) -> str:
 
 
 def resolve_precision(wanted: str, device: str) -> str:
-    """The arithmetic of inference; `auto` is bf16 on a GPU that has it, else fp32.
+    """The arithmetic of inference on a device; `auto` is bf16 on a GPU that has it, else fp32.
 
     Raises:
         DeviceError: The device cannot compute in it.
@@ -43,9 +49,22 @@ def resolve_precision(wanted: str, device: str) -> str:
         return "bf16" if has_bf16(device) else "fp32"
     if wanted == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceError("this GPU has no bf16", "use --precision fp16 or fp32")
+    if wanted == "int8" and device != "cpu":
+        raise DeviceError(f"there is no int8 on {device} here", "use --precision bf16, or --device cpu")
+    if wanted == "int8" and not has_exact_int8():
+        raise DeviceError("this processor's 8-bit products are not exact", "use --precision bf16 or fp32")
     return wanted
 
 
 def has_bf16(device: str) -> bool:
     """Whether a device is a GPU that computes in bf16 itself, rather than by way of fp32, which is slow."""
     return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def processor() -> str:
+    """The name of this machine's CPU."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -140,7 +140,22 @@ def _logits(gpt: GPT, stream: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield taken, gpt.logits(stream[taken]).float()
 
 
-@torch.no_grad()
+class _Reader:
+    """Reads windows as a model that writes reads them."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._decoder = model.decoder
+        self._slot = model.decoder.slots.take(self, ())
+        self._rows = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
+
+    def read(self, window: list[int]) -> Iterator[tuple[int, Tensor]]:
+        """The logits behind a window's tokens, in turns of at most LOGITS_AT_ONCE: where they begin, (rows, V)."""
+        self._slot.held.clear()
+        for first in range(0, len(window), self._rows):
+            yield first, self._decoder.read([window[first : first + self._rows]], [self._slot])[0]
+
+
+@torch.inference_mode()
 def score(model: LoadedModel, text: str) -> TextScore:
     """How surprising each token of a text is to a model.
 
@@ -157,16 +172,18 @@ def score(model: LoadedModel, text: str) -> TextScore:
     ids, _, left_out = model.tokenizer.encode_prompt(text)
     if len(ids) < 2:
         raise DataError("the text is too short to score", "it needs at least two tokens that the model knows")
-    tokens = np.asarray(ids, dtype=np.int64)
     found: list[ScoredToken] = []
+    reader = _Reader(model)
     start = 0
-    while len(found) < len(tokens) - 1:
-        end = min(start + model.config.block_size, len(tokens) - 1)
-        stream = model.gpt.stream(_ids(tokens[None, start:end], model.device))[0]  # (T, C)
-        fresh = stream[len(found) - start :]  # the places that no earlier window has scored
-        wanted = _ids(tokens[len(found) + 1 : end + 1], model.device)
-        for rows, logits in _logits(model.gpt, fresh):
-            targets = wanted[rows]
+    while len(found) < len(ids) - 1:
+        end = min(start + model.config.block_size, len(ids) - 1)
+        for first, logits in reader.read(ids[start:end]):
+            seen = max(0, len(found) - start - first)  # the places that an earlier window has scored
+            if seen >= len(logits):
+                continue
+            place = start + first + seen
+            targets = torch.tensor(ids[place + 1 : place + 1 + len(logits) - seen], device=logits.device)
+            logits = logits[seen:]
             logprobs = F.log_softmax(logits, dim=-1).gather(1, targets[:, None])[:, 0]
             ranks = (logits > logits.gather(1, targets[:, None])).sum(dim=-1) + 1
             for token, logprob, rank in zip(targets.tolist(), logprobs.tolist(), ranks.tolist(), strict=True):
@@ -176,7 +193,7 @@ def score(model: LoadedModel, text: str) -> TextScore:
     return TextScore(
         loss=total / len(found),
         perplexity=_perplexity(total / len(found)),
-        bits_per_byte=_bits_per_byte(total, model.tokenizer, tokens[1:]),
+        bits_per_byte=_bits_per_byte(total, model.tokenizer, np.asarray(ids[1:])),
         tokens=tuple(found),
         left_out=left_out,
     )

@@ -33,9 +33,20 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         OSError: It cannot be written; what was there is there still.
     """
+    with new_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """The name of a file to write; once the block ends well, it is at `path` in one step, in place of what was there.
+
+    Raises:
+        OSError: It cannot be written; what was there is there still.
+    """
     with _half_written(path) as folder:
         temporary = folder / path.name
-        temporary.write_bytes(data)
+        yield temporary
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)

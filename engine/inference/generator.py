@@ -5,7 +5,10 @@ processes or screens; whoever iterates sets the speed, and may change the settin
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,9 +16,74 @@ from torch import Tensor
 from engine.checkpoints import LoadedModel
 from engine.config import ENDLESS, SamplingParams
 from engine.errors import DataError
+from engine.inference.decoder import Decoder
+from engine.inference.draft import Draft
 from engine.inference.noise import Noise
-from engine.inference.sampling import draw, filter_logits
+from engine.inference.slots import Slot
 from engine.inference.stream import Alternative, TextStream, Token
+from engine.inference.tempo import Hope, Tempo
+
+
+class Drawn(NamedTuple):
+    """A token that comes next, its logprob and the likeliest ones in its place."""
+
+    token: int
+    logprob: float
+    top: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be drawn for a text: behind its last token and behind each guess.
+
+    Attributes:
+        key: Equal for texts that can be drawn together.
+    """
+
+    generation: Generation
+    params: SamplingParams
+    key: tuple[float, ...]
+    guesses: list[int]
+    alternatives: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows count."""
+        return 1 + len(self.guesses)
+
+    def noise(self, rows: int) -> Tensor:
+        """The noise of the next positions, (rows, V)."""
+        return self.generation.noise.rows(self.generation.position, rows)
+
+    def seen(self, rows: int) -> Tensor:
+        """Which ids each row's text has, (rows, V)."""
+        seen = self.generation.seen().repeat(rows, 1)
+        for place, guess in enumerate(self.guesses[: rows - 1]):
+            seen[place + 1 :, guess] = True
+        return seen
+
+    def top(self, logprobs: Tensor, filtered: Tensor) -> list[tuple[Alternative, ...]]:
+        """The likeliest tokens of each row, of (rows, V) logprobs, with their shares after the filters."""
+        if not self.alternatives:
+            return [()] * len(logprobs)
+        values, ids = logprobs.topk(self.alternatives)
+        if self.params.temperature == 0.0:
+            drawn = torch.zeros_like(filtered).scatter_(1, filtered.argmax(dim=1, keepdim=True), 1.0)
+        else:
+            drawn = filtered.softmax(dim=-1)
+        piece = self.generation.model.tokenizer.piece
+        shares = drawn.gather(1, ids).tolist()
+        return [
+            tuple(Alternative(id, piece(id), min(logprob, 0.0), share) for id, logprob, share in zip(*row, strict=True))
+            for row in zip(ids.tolist(), values.tolist(), shares, strict=True)
+        ]
+
+    def come_true(self, ids: Sequence[int]) -> int:
+        """How many of the guesses are what was drawn, up to the first that is not."""
+        came_true = 0
+        while came_true < len(self.guesses) and ids[came_true] == self.guesses[came_true]:
+            came_true += 1
+        return came_true
 
 
 class Generation:
@@ -33,7 +101,13 @@ class Generation:
     """
 
     def __init__(
-        self, model: LoadedModel, prompt_tokens: Sequence[int], params: SamplingParams, *, alternatives: int = 0
+        self,
+        model: LoadedModel,
+        prompt_tokens: Sequence[int],
+        params: SamplingParams,
+        *,
+        alternatives: int = 0,
+        speculate: bool = True,
     ) -> None:
         """Prepare; the prompt is read when the first token is asked for.
 
@@ -42,6 +116,7 @@ class Generation:
             prompt_tokens: Ids to write on from, each below the vocabulary's size.
             params: How to draw; without a seed one is drawn here.
             alternatives: How many of the likeliest tokens each token is reported with.
+            speculate: Whether guesses may be read along; the text is the same.
 
         Raises:
             DataError: An id is not in the vocabulary.
@@ -58,11 +133,15 @@ class Generation:
         self.tail = ""
         self._alternatives = min(alternatives, model.config.vocab_size)
         self._params: SamplingParams = params.replace(seed=self.seed)
-        self._noise: Noise = Noise(self.seed, model.config.vocab_size, model.decoder.device)
+        self.noise = Noise(self.seed, model.config.vocab_size, model.decoder.device)
+        self.hope = Hope()
+        self.speculates = speculate and model.decoder.rows_alike
         self._stream = TextStream(params.stop, after=self._open_character())
-        self._cache = model.decoder.new_cache()
-        self._start = 0
+        self._draft = Draft(model.draft_table, self.tokens) if self.speculates else None
+        self._ahead: deque[Drawn] = deque()
+        self._slot: Slot | None = None
         self._seen: Tensor | None = None
+        self._seen_to = 0
 
     @property
     def params(self) -> SamplingParams:
@@ -71,6 +150,8 @@ class Generation:
 
     def set_params(self, params: SamplingParams) -> None:
         """Draw from the next token on with other settings; the seed stays what it was."""
+        if _draws(params) != _draws(self._params):
+            self._ahead.clear()  # what was drawn ahead was drawn as before
         self._params = params.replace(seed=self.seed)
         self._stream.stop = params.stop
 
@@ -83,6 +164,11 @@ class Generation:
     def new_tokens(self) -> int:
         """Tokens written so far."""
         return len(self.tokens) - len(self.prompt_tokens)
+
+    @property
+    def _is_full(self) -> bool:
+        limit = self._params.max_new_tokens
+        return limit != ENDLESS and self.new_tokens >= limit
 
     @property
     def context(self) -> int:
@@ -98,51 +184,91 @@ class Generation:
         return self
 
     def __next__(self) -> Token:
-        limit = self._params.max_new_tokens
-        if self.finish_reason is None and limit != ENDLESS and self.new_tokens >= limit:
+        if self.finish_reason is None and self._is_full:
             self._finish("length")
         if self.finish_reason is not None:
             raise StopIteration
         return self._next()
 
-    @torch.inference_mode()
     def _next(self) -> Token:
-        params, position = self._params, self.position
-        logits = self._read()
-        if torch.isnan(logits).any():
+        from engine.inference.together import read_together  # which knows of this module
+
+        while self.is_waiting:
+            read_together([self])
+        token, logprob, top = self._ahead.popleft()
+        if logprob != logprob:  # NaN
             raise self.model.no_number()
-        filtered = filter_logits(logits, params, self._seen_tokens())
-        token = draw(filtered, params.temperature, self._noise.at(position))
         if token == self.model.tokenizer.eot_id:
             self._finish("stop")
             raise StopIteration
-        logprobs = logits.log_softmax(dim=-1)
-        top = self._top(logprobs, filtered) if self._alternatives else ()
+        position = self.position
         self.tokens.append(token)
         text = self._stream.push(self.model.tokenizer.token_bytes(token))
         if self._stream.stopped:
             self._finish("stop")
-        piece = self.model.tokenizer.piece(token)
-        return Token(token, position, text, piece, min(float(logprobs[token]), 0.0), top)
+        return Token(token, position, text, self.model.tokenizer.piece(token), min(logprob, 0.0), top)
 
-    def _read(self) -> Tensor:
-        """Logits (V,) of the next token, from what the window holds; only what the cache lacks is computed."""
-        start = window_start(len(self.tokens), self.model.config.block_size)
-        if start != self._start:
-            self._start = start
-            self._cache.truncate(0)
-        return self.model.decoder.read(self.tokens[start + self._cache.length :], self._cache)
+    # What `engine.inference.together` asks for, and brings.
 
-    def _seen_tokens(self) -> Tensor:
-        """Which ids are in the text so far, kept up to date only while the repetition penalty asks for it."""
-        if self._params.repetition_penalty == 1.0:
-            self._seen = None
-            return torch.empty(0, dtype=torch.long)
+    @property
+    def decoder(self) -> Decoder:
+        """What reads the text."""
+        return self.model.decoder
+
+    @property
+    def tempo(self) -> Tempo:
+        """What passes of its model cost."""
+        return self.model.tempo
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its next token is yet to be drawn."""
+        return self.finish_reason is None and not self._ahead and not self._is_full
+
+    @property
+    def slot(self) -> Slot:
+        """Where its keys and values are."""
+        if self._slot is None:
+            self._slot = self.decoder.slots.take(self, self._window())
+        return self._slot
+
+    @property
+    def room(self) -> int:
+        """How many rows fit behind what the slot holds."""
+        return self.model.config.block_size - len(self.slot.held)
+
+    def behind(self) -> list[int]:
+        """The tokens of the window that the slot does not hold, the last one always among them."""
+        window = self._window()
+        return window[self.slot.keep(window[:-1]) :]
+
+    def guesses(self, count: int) -> list[int]:
+        """At most so many tokens that may come next."""
+        if not count or self._draft is None:
+            return []
+        noise = self.noise.plain_rows(self.position, count)
+        return self._draft.guess(self.tokens, noise, self._params.temperature, count)
+
+    def wanted(self, guesses: list[int]) -> Wanted:
+        """What is to be drawn when these guesses are read along."""
+        return Wanted(self, self._params, _draws(self._params), guesses, self._alternatives)
+
+    def seen(self) -> Tensor:
+        """Which ids are in the text so far, (V,)."""
         if self._seen is None:
-            self._seen = torch.zeros(self.model.config.vocab_size, dtype=torch.bool, device=self.model.decoder.device)
-            self._seen[self.tokens] = True
-        self._seen[self.tokens[-1]] = True
-        return self._seen.nonzero()[:, 0]
+            self._seen = torch.zeros(self.model.config.vocab_size, dtype=torch.bool, device=self.decoder.device)
+        self._seen[self.tokens[self._seen_to :]] = True
+        self._seen_to = len(self.tokens)
+        return self._seen
+
+    def take(self, guessed: int, drawn: Sequence[Drawn]) -> None:
+        """Take what was drawn behind the last token and behind each guess that came true, of so many guesses."""
+        if guessed:
+            self.hope.see(len(drawn) - 1, guessed)
+        self._ahead.extend(drawn)
+
+    def _window(self) -> list[int]:
+        return self.tokens[window_start(len(self.tokens), self.model.config.block_size) :]
 
     def _open_character(self) -> bytes:
         """The bytes at the prompt's end that begin a character without ending it, as where a text is taken up again."""
@@ -156,20 +282,18 @@ class Generation:
                 break
         return b""
 
-    def _top(self, logprobs: Tensor, filtered: Tensor) -> tuple[Alternative, ...]:
-        values, ids = logprobs.topk(self._alternatives)
-        if self._params.temperature == 0.0:
-            drawn = torch.zeros_like(filtered)
-            drawn[filtered.argmax()] = 1.0
-        else:
-            drawn = filtered.softmax(dim=-1)
-        piece = self.model.tokenizer.piece
-        rows = zip(ids.tolist(), values.tolist(), drawn[ids].tolist(), strict=True)
-        return tuple(Alternative(id, piece(id), min(logprob, 0.0), share) for id, logprob, share in rows)
-
     def _finish(self, reason: str) -> None:
         self.finish_reason = reason
         self.tail = self._stream.close()
+        self._ahead.clear()
+        if self._slot is not None:
+            self.decoder.slots.release(self._slot)
+            self._slot = None
+
+
+def _draws(params: SamplingParams) -> tuple[float, ...]:
+    """The settings that say which token comes next."""
+    return params.temperature, params.top_k, params.top_p, params.min_p, params.repetition_penalty
 
 
 def window_start(length: int, block_size: int) -> int:

@@ -7,6 +7,9 @@ and index in the vocabulary. Knows nothing of models.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,7 +19,13 @@ _MASK = 0xFFFFFFFF
 _ROUNDS = 10
 
 BLOCK_NUMBERS = 16_384
-"""Numbers drawn ahead at once: many positions of a small vocabulary, one of a large one."""
+"""Numbers drawn ahead at once: many positions of a small vocabulary, few of a large one."""
+
+LEAST_AHEAD = 8
+"""Positions drawn ahead at least: as many as are guessed at once."""
+
+PLAIN_VOCABULARY = 1024
+"""Up to this many numbers in a row, lists are quicker to read than arrays."""
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -70,13 +79,35 @@ class Noise:
             device: Where they are wanted.
         """
         self.seed, self.vocab_size, self.device = seed, vocab_size, device
-        self._ahead = max(1, min(256, BLOCK_NUMBERS // vocab_size))
-        self._first, self._rows = -1, torch.empty(0)
+        self._ahead = max(LEAST_AHEAD, min(256, BLOCK_NUMBERS // vocab_size))
+        self._blocks: dict[int, Tensor] = {}  # by their number, the latest two
+        self._plain: dict[int, Any] = {}
 
-    def at(self, position: int) -> Tensor:
-        """The noise of one position, (V,) in float32."""
-        first = position - position % self._ahead
-        if first != self._first:
-            rows = gumbel(self.seed, first, self._ahead, self.vocab_size).to(self.device)
-            self._first, self._rows = first, rows
-        return self._rows[position - first]
+    def rows(self, position: int, count: int) -> Tensor:
+        """The noise of `count` positions, (count, V) in float32."""
+        number, place = divmod(position, self._ahead)
+        block = self._block(number)
+        if place + count <= self._ahead:
+            return block[place : place + count]
+        return torch.cat((block[place:], self.rows((number + 1) * self._ahead, place + count - self._ahead)))
+
+    def plain_rows(self, position: int, count: int) -> list[Sequence[float]]:
+        """The same for what draws without torch."""
+        found = []
+        for each in range(position, position + count):
+            number, place = divmod(each, self._ahead)
+            if number not in self._plain:
+                block = self._block(number).cpu()
+                while len(self._plain) > 1:
+                    del self._plain[next(iter(self._plain))]
+                self._plain[number] = block.tolist() if self.vocab_size <= PLAIN_VOCABULARY else block.numpy()
+            found.append(self._plain[number][place])
+        return found
+
+    def _block(self, number: int) -> Tensor:
+        if number not in self._blocks:
+            while len(self._blocks) > 1:
+                del self._blocks[next(iter(self._blocks))]
+            rows = gumbel(self.seed, number * self._ahead, self._ahead, self.vocab_size)
+            self._blocks[number] = rows.to(self.device)
+        return self._blocks[number]

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.config import ModelConfig
-from engine.model.kv_cache import KVCache
 from engine.model.layers import Block, make_norm, rotary_tables, sinusoidal_table
 
 
@@ -56,12 +55,11 @@ class GPT(nn.Module):
         if self.positions is None:
             self.cos, self.sin = rotary_tables(self.config)  # (block_size, D) each
 
-    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the next token at every place.
 
         Args:
-            tokens: (B, T) ids; with a cache, those that follow the `cache.length` tokens it holds.
-            cache: Takes the new tokens' keys and values, and is advanced by T.
+            tokens: (B, T) ids.
 
         Returns:
             (B, T, V) logits, in the dtype of the weights (or of autocast).
@@ -69,28 +67,24 @@ class GPT(nn.Module):
         Raises:
             ValueError: More than `block_size` tokens.
         """
-        x = self.stream(tokens, cache)
-        return self.logits(x)
+        return self.logits(self.stream(tokens))
 
-    def stream(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+    def stream(self, tokens: Tensor) -> Tensor:
         """The residual stream after the last block and the final norm, (B, T, C)."""
         T = tokens.shape[1]
-        past = 0 if cache is None else cache.length
-        if past + T > self.config.block_size:
-            raise ValueError(f"{past + T} tokens do not fit in a context of {self.config.block_size}")
+        if self.config.block_size < T:
+            raise ValueError(f"{T} tokens do not fit in a context of {self.config.block_size}")
         x = self.embedding(tokens)  # (B, T, C)
         rotary = None
         if self.positions is not None:
-            x = x + self.positions.weight[past : past + T]
+            x = x + self.positions.weight[:T]
         else:
-            rotary = self.cos[past : past + T], self.sin[past : past + T]  # (T, D) each
+            rotary = self.cos[:T], self.sin[:T]  # (T, D) each
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         x = self.dropout(x)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, rotary, cache, layer)
-        if cache is not None:
-            cache.advance(T)
+        for block in self.blocks:
+            x = block(x, rotary)
         return self.final_norm(x)  # type: ignore[no-any-return]
 
     def logits(self, x: Tensor) -> Tensor:

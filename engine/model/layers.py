@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.config import WRITTEN_OUT, ModelConfig
-from engine.model.kv_cache import KVCache
 
 
 class LayerNorm(nn.Module):
@@ -95,8 +94,8 @@ class Attention(nn.Module):
         self.query_norm = RMSNorm(D, config.eps, weighted=config.family == "qwen3") if normed else None
         self.key_norm = RMSNorm(D, config.eps, weighted=config.family == "qwen3") if normed else None
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: KVCache | None, layer: int) -> Tensor:
-        """(B, T, C) to (B, T, C); with a cache, behind the tokens that it holds for this layer."""
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(B, T, C) to (B, T, C)."""
         B, T, _ = x.shape
         H, G, D = self.config.n_head, self.config.kv_heads, self.config.head_size
         q = self.query(x).view(B, T, H, D).transpose(1, 2)  # (B, H, T, D)
@@ -110,21 +109,12 @@ class Attention(nn.Module):
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         # GPT-2 drops attention weights too; the newer recipes drop only what is added to the stream
         dropout = self.config.dropout if self.training and self.config.family == "gpt2" else 0.0
-        past = 0
-        if cache is not None:
-            past = cache.length
-            k, v = cache.append(layer, k, v)  # (B, G, past + T, D)
-        mask = None
-        if past and T > 1:  # a later chunk: token t sees all of the past and the chunk up to itself
-            mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past)
-        if cache is None and _is_slow_backward(q):
+        if _is_slow_backward(q):
             if G != H:
                 k, v = k.repeat_interleave(H // G, dim=1), v.repeat_interleave(H // G, dim=1)
             y = attend(q, k, v, dropout)
         else:
-            y = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=past == 0 and T > 1, enable_gqa=G != H
-            )
+            y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=T > 1, enable_gqa=G != H)
         return self.out(y.transpose(1, 2).reshape(B, T, H * D))  # type: ignore[no-any-return]
 
 
@@ -178,7 +168,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B, T, C) to (B, T, C)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, cache, layer))
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotary))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))  # type: ignore[no-any-return]

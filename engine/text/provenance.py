@@ -160,12 +160,22 @@ def _selection(documents: tuple[str, ...], split: str, remark: str) -> Selection
 def _find_again(split: SplitFiles, name: str) -> list[Path]:
     what, shown = f"the {name} text that the model was trained with", ", ".join(split.sources)
     try:
-        files = [file for source in split.sources for file in find_text(source)]
+        files = [file for source in split.sources for file in _find_source(source)]
     except DataError:
         raise DataError(f"{what} is not here ({shown})", "give --data FILE") from None
     if _hash(files) != split.sha256:
         raise DataError(f"{what} is no longer what it was ({shown})", "give --data FILE to use it as it is")
     return files
+
+
+def _find_source(source: str) -> list[Path]:
+    """The files of a source; one without a folder, as an exported model names it, may be a text that has a name."""
+    try:
+        return find_text(source)
+    except DataError:
+        if Path(source).name != source:
+            raise
+        return find_text(Path(source).stem)
 
 
 def _hash(files: Sequence[Path]) -> str:

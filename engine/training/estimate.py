@@ -65,6 +65,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     Attributes:
         step_seconds: An optimizer step, without compiling.
+        fastest_step: Of those that were timed; so with `slowest_step`.
+        steps: How many were timed.
         tokens_per_second: Of training.
         eval_tokens_per_second: Of an evaluation.
         device: What `auto` is here.
@@ -77,6 +79,9 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """
 
     step_seconds: float = 0.0
+    fastest_step: float = 0.0
+    slowest_step: float = 0.0
+    steps: int = 0
     tokens_per_second: float = 0.0
     eval_tokens_per_second: float = 0.0
     device: str = ""

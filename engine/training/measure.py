@@ -85,10 +85,14 @@ def measure(request: MeasureRequest) -> Measurement:
         times = clock.take_for(max(PROBE_SECONDS, deadline - time.perf_counter()))
     one = min(each.passes for each in times) / rows
     wanted = torch.get_num_threads() * sum(each.passes + each.update for each in times)
-    passes = statistics.median(each.passes for each in times) * training.batch_size * training.accumulation / rows
-    step_seconds = passes + statistics.median(each.update for each in times)
+    scale = training.batch_size * training.accumulation / rows
+    whole = [each.passes * scale + each.update for each in times]
+    step_seconds = statistics.median(whole)
     return Measurement(
         step_seconds=step_seconds,
+        fastest_step=min(whole),
+        slowest_step=max(whole),
+        steps=len(whole),
         tokens_per_second=training.batch_size * training.accumulation * T / step_seconds,
         eval_tokens_per_second=_eval_speed(gpt, device, T, one / T),
         device=device,

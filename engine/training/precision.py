@@ -4,7 +4,6 @@ command trains the same weights tomorrow. Knows nothing of the trainer.
 
 from __future__ import annotations
 
-import platform
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from engine import folders, safe_writing
 from engine.config import TrainConfig
-from engine.devices import has_bf16, resolve_precision
+from engine.devices import has_bf16, processor, resolve_precision
 
 CLEAR_GAIN = 1.5
 """bf16 must be this many times as fast: where it is worth having it is three times, so noise decides nothing."""
@@ -49,7 +48,7 @@ def bf16_gains(config: TrainConfig) -> bool:
     """
     rows = min(2048, config.batch_size * config.block_size)
     threads = torch.get_num_threads()
-    key = f"{_processor()}, torch {torch.__version__}, {threads} threads, {rows} x {config.n_embd}"
+    key = f"{processor()}, torch {torch.__version__}, {threads} threads, {rows} x {config.n_embd}"
     file = folders.cache_home() / "training-precision.json"
     known = _read(file)
     if key not in known:
@@ -75,14 +74,6 @@ def measured_gain(rows: int, n_embd: int) -> float:
     rounds = [[seconds(pair, times) for pair in pairs] for _ in range(ROUNDS)]
     fp32, bf16 = (min(column) for column in zip(*rounds, strict=True))  # the least disturbed round of each
     return float(fp32 / bf16)
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _read(file: Path) -> dict[str, bool]:

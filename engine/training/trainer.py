@@ -21,6 +21,7 @@ from engine.text.batches import Batches
 from engine.training import epochs
 from engine.training.control import Wanted
 from engine.training.distributed import ALONE, Team
+from engine.training.drafting import leave_table
 from engine.training.examining import Examiner
 from engine.training.keeping import Keeper
 from engine.training.orders import Orders, Stopped
@@ -327,6 +328,7 @@ class Trainer:
                 self.keeper.save(gpt, self.tokenizer, self._record(progress), tensors, progress)
                 self.status.tell(activity=before)
                 self.run.log(f"saved step {progress.step}")
+                leave_table(self.run, self.text.train, gpt.config.vocab_size)
         self._saved = progress.step, progress.pending is None
 
     def _record(self, progress: Progress) -> Record:

@@ -36,6 +36,7 @@ class Models:
 
     def __init__(self) -> None:
         self._held: dict[Key, tuple[Stamp, LoadedModel]] = {}  # the most recently used last
+        self._chosen: dict[tuple[Path, str, Stamp], str] = {}  # what `auto` came to
         self.last_loaded = time.monotonic()
         """When the last loading ended, on the monotonic clock; a request's own time begins no earlier."""
 
@@ -47,8 +48,9 @@ class Models:
         """
         path = find_checkpoint(name).resolve()
         device = resolve_device(device)
-        key = (path, device, resolve_precision(precision, device))
         stamp = _stamp(path)
+        chosen = self._chosen.get((path, device, stamp), "auto") if precision == "auto" else precision
+        key = (path, device, chosen if chosen == "auto" else resolve_precision(chosen, device))
         found = self._held.pop(key, None)
         if found and found[0] == stamp:
             model = found[1]
@@ -57,9 +59,12 @@ class Models:
             try:
                 self._make_room(_weights_size(path), device)
                 model = self.retry_alone(lambda: load_model(name, device, precision))
+                self.retry_alone(model.prepare_to_write)
             finally:
                 self.last_loaded = time.monotonic()
-        self._held[key] = (stamp, model)
+        self._held[path, device, model.precision] = (stamp, model)
+        if precision == "auto":
+            self._chosen[path, device, stamp] = model.precision
         return model
 
     def retry_alone(self, work: Callable[[], T]) -> T:

@@ -17,8 +17,10 @@ import torch
 from engine.checkpoints import LoadedModel
 from engine.errors import DeviceError, InvalidSettingError, MiniGPTError
 from engine.evaluation import score
+from engine.inference.decoder import CHUNK
 from engine.inference.generator import Generation
 from engine.inference.stream import ScoredToken, Token
+from engine.inference.together import read_together
 from engine.worker.connection import Arrival, Connection, MessageTooLongError
 from engine.worker.models import Models
 from engine.worker.protocol import (
@@ -69,12 +71,34 @@ class Service:
                 if isinstance(arrival.message, Shutdown):
                     return
                 self._handle(arrival)
+            reading = self._read_together()
             for writer in list(self._writers.values()):
-                if not writer.finished:
+                if not writer.finished and writer.id not in reading:
                     with self._answering(writer.id):
                         writer.advance()
                 if writer.finished:
                     del self._writers[writer.id]
+
+    def _read_together(self) -> set[int]:
+        """Read what all texts of a model need for their next tokens in as few passes as can be.
+
+        Returns:
+            The texts that have more of their prompts to read; commands are obeyed between its pieces.
+        """
+        by_model: dict[int, list[Writer]] = {}
+        for writer in self._writers.values():
+            if writer.is_due:
+                by_model.setdefault(id(writer.generation.model), []).append(writer)
+        reading: set[int] = set()
+        for writers in by_model.values():
+            if len(writers) == 1 and len(writers[0].generation.behind()) <= CHUNK:
+                continue  # it reads by itself when it is asked for its token
+            try:
+                read_together([writer.generation for writer in writers])
+            except torch.OutOfMemoryError:  # each tries alone, and says so where it fails
+                continue
+            reading |= {writer.id for writer in writers if writer.generation.is_waiting}
+        return reading
 
     def _patience(self) -> float | None:
         """Seconds until a text wants to go on; None while there is none."""
@@ -204,7 +228,7 @@ class Writer:
         self.id = id
         self.finished = False
         self._connection = connection
-        self._generation = generation
+        self.generation = generation
         self._pace = pace
         self._asked_at = asked_at
         self._first_at: float | None = None
@@ -217,8 +241,13 @@ class Writer:
     @property
     def due(self) -> float:
         """When the next token may be drawn, on the monotonic clock; the end of the text, being none, is due at once."""
-        at_end = 0 <= self._generation.params.max_new_tokens <= self._generation.new_tokens
+        at_end = 0 <= self.generation.params.max_new_tokens <= self.generation.new_tokens
         return self._beat + 1 / self._pace if self._pace and not at_end else -math.inf
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a token is to be drawn now that is not there yet."""
+        return not self.finished and time.monotonic() >= self.due and self.generation.is_waiting
 
     @property
     def wakes_at(self) -> float:
@@ -232,7 +261,7 @@ class Writer:
             self._draw()
             # The beat counts on from when this token was due, not from when it came, so that delays do not add up.
             self._beat = now if due == -math.inf else max(due, now - CATCH_UP_SECONDS)
-        if self._generation.finish_reason is not None:
+        if self.generation.finish_reason is not None:
             self._finish()
         elif self._batch and time.monotonic() >= self._sent_at + BATCH_SECONDS:
             self._flush()
@@ -243,13 +272,13 @@ class Writer:
             self._pace = request.pace
         if request.params is not None:
             self._flush()
-            self._generation.set_params(request.params)
-            position, params = self._generation.position, self._generation.params
+            self.generation.set_params(request.params)
+            position, params = self.generation.position, self.generation.params
             self._connection.send(ParamsChanged(id=self.id, position=position, params=params))
 
     def cancel(self) -> None:
         """End here; what was written stays."""
-        self._generation.cancel()
+        self.generation.cancel()
         self._finish()
 
     def fail(self) -> None:
@@ -259,13 +288,13 @@ class Writer:
             self._flush()
 
     def _draw(self) -> None:
-        token = next(self._generation, None)
+        token = next(self.generation, None)
         if token is None:
             return
         self._last_at = time.monotonic()
         if self._first_at is None:
             self._first_at = self._last_at
-        self._recent.append((self._last_at, self._generation.new_tokens))
+        self._recent.append((self._last_at, self.generation.new_tokens))
         while self._last_at - self._recent[0][0] > SPEED_SECONDS and len(self._recent) > 2:
             self._recent.popleft()
         self._batch.append(token)
@@ -283,7 +312,7 @@ class Writer:
         event = Tokens(
             id=self.id,
             tokens=tuple(tokens),
-            context=self._generation.context,
+            context=self.generation.context,
             tokens_per_second=self._recent_speed(),
         )
         try:
@@ -298,7 +327,7 @@ class Writer:
     def _finish(self) -> None:
         self._flush()
         self.finished = True
-        generation = self._generation
+        generation = self.generation
         self._connection.send(
             Done(
                 id=self.id,
@@ -321,7 +350,7 @@ class Writer:
         """Tokens per second over the whole text, without the first token."""
         if self._first_at is None or self._last_at <= self._first_at:
             return 0.0
-        return (self._generation.new_tokens - 1) / (self._last_at - self._first_at)
+        return (self.generation.new_tokens - 1) / (self._last_at - self._first_at)
 
 
 def model_info(model: LoadedModel, name: str) -> ModelInfo:

@@ -29,6 +29,9 @@ from minigpt_tui.columns import columns, count, size
 HISTORY_ROWS = 12
 """Losses along the run that `show` prints, evenly spaced."""
 
+EXPORT_DTYPES = {"hf": ("fp32", "fp16", "bf16"), "gguf": ("fp32", "fp16", "bf16", "q8_0")}
+"""What the weights can be stored as, by format."""
+
 
 @click.group()
 def models() -> None:
@@ -159,23 +162,48 @@ def verify(model: tuple[str, ...]) -> None:
 
 @models.command()
 @click.argument("model", type=ModelName())
-@click.option("--to", "target", type=click.Choice(["hf"]), required=True, help="hf: a Hugging Face model directory.")
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(list(EXPORT_DTYPES)),
+    required=True,
+    help="hf: a Hugging Face model directory; gguf: a file for llama.cpp.",
+)
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="Of the weights.  [default: as stored]")
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "fp16", "bf16", "q8_0"]),
+    help="Of the weights; q8_0 is gguf's alone.  [default: as stored]",
+)
 @click.option("--force", is_flag=True, help="Replace a model that is at PATH already.")
 def export(model: str, target: str, path: Path, dtype: str | None, force: bool) -> None:
-    """Write MODEL as a new folder PATH that transformers and vLLM open.
+    """Write MODEL anew at PATH: a folder that transformers and vLLM open (hf), or a file that llama.cpp opens (gguf).
 
     PATH appears whole or not at all. With --force it may be there already, if it holds a model and nothing else.
     """
+    path = path.expanduser()
+    if dtype and dtype not in EXPORT_DTYPES[target]:
+        raise click.UsageError(f"--to {target} has no {dtype}, choose {', '.join(EXPORT_DTYPES[target])}")
+    if target == "gguf":
+        _export_gguf(model, path, dtype or "", force)
+        return
     from engine.checkpoints import export_model
 
-    del target  # one format so far; asked for all the same, so that the command means the same when there are more
-    path = path.expanduser()
     export_model(model, path.absolute(), dtype or "", replace=force)
     info = read_info(path)
     say(f"{model} is now in {path} too: {count(info.parameters)} parameters, {info.dtype}, {size(info.size)}")
     say(f"try it: minigpt-tui generate --model {path}")
+
+
+def _export_gguf(model: str, path: Path, dtype: str, force: bool) -> None:
+    from engine.formats.gguf_file import export_gguf
+
+    written = export_gguf(model, path.absolute(), dtype, replace=force)
+    stored = f"{count(written.parameters)} parameters, {written.dtype}, {size(path.stat().st_size)}"
+    say(f"{model} is now in {path} too: {stored}")
+    if written.remark:
+        say(f"note: {written.remark}")
+    say(f"try it: llama-completion -no-cnv -m {path} -p '{written.eot}'")
 
 
 @models.command()

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": LazyCommand("minigpt_tui.cli.train:train", "Train a GPT on your own text."),
     "runs": LazyCommand("minigpt_tui.cli.runs:runs", "List, watch, pause, resume, stop and compare training runs."),
     "eval": LazyCommand("minigpt_tui.cli.evaluate:evaluate", "Measure a model on a text: loss, bits per byte."),
+    "bench": LazyCommand("minigpt_tui.cli.bench:bench", "Measure a model's speed and memory on this machine."),
     "models": LazyCommand("minigpt_tui.cli.models:models", "List, show, verify, export and remove models."),
     "data": LazyCommand("minigpt_tui.cli.data:data", "List, get and show texts to train on."),
     "paths": LazyCommand("minigpt_tui.cli.paths:paths", "Print every folder and file, and what it holds."),

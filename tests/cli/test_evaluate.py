@@ -6,7 +6,10 @@ import json
 
 import pytest
 
-from engine import catalog
+from engine import catalog, folders
+from engine.errors import DataError
+from engine.text.library import open_corpus
+from engine.text.provenance import read_text_record, select, text_record, without_folders
 
 QUICK = tuple(
     part
@@ -84,6 +87,16 @@ def test_an_exported_model_names_its_texts_without_their_folders(cli, own_home, 
     assert evaluate("--model", tmp_path / "to go", "--data", texts["train"], "--split", "train")[0]["split"] == "train"
     monkeypatch.chdir(tmp_path)
     assert evaluate("--model", "to go")[0]["tokens"] == len(TEXTS["val"]) - 1
+
+
+def test_an_exported_model_finds_a_text_of_the_library_by_its_files_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = without_folders(text_record(open_corpus([folders.bundled_texts() / "fables.txt"])))
+    assert list(data["splits"]["train"]["sources"]) == ["fables.txt"]
+    assert select(read_text_record(data), None, "val").documents
+    data["splits"]["train"]["sha256"] = "0" * 64
+    with pytest.raises(DataError, match="no longer what it was"):
+        select(read_text_record(data), None, "val")
 
 
 def test_a_test_file_alone_leaves_validation_to_the_last_tenth(cli, own_home, texts, evaluate):

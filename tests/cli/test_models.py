@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import pytest
+from tiny_models import make_tiny
 
 from engine import folders
 
@@ -104,6 +106,57 @@ def test_export_of_a_damaged_model_writes_nothing(cli, model, tmp_path):
     assert result.status == 1
     assert result.is_one_error_line
     assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def qwen(own_home):
+    """A model that llama.cpp can run, by the name `qwen`."""
+    return make_tiny("qwen", "qwen3", steps=1)
+
+
+@pytest.mark.parametrize("dtype", ["", "fp16", "q8_0"])
+def test_export_writes_a_gguf_file_and_says_so(cli, qwen, tmp_path, dtype):
+    target = tmp_path / "new folder" / "model.gguf"
+    result = cli("models", "export", "qwen", "--to", "gguf", target, *(("--dtype", dtype) if dtype else ()))
+    assert (result.status, result.out) == (0, "")
+    assert f"{target} too" in result.err
+    assert (dtype or "fp32") in result.err
+    assert "<|endoftext|>" in result.err  # what an empty prompt is, for llama.cpp
+    assert target.read_bytes().startswith(b"GGUF")
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_export_to_gguf_replaces_a_gguf_file_when_asked_to_and_never_anything_else(cli, qwen, tmp_path):
+    target = tmp_path / "model.gguf"
+    assert cli("models", "export", "qwen", "--to", "gguf", target).status == 0
+    size = target.stat().st_size
+    refused = cli("models", "export", "qwen", "--to", "gguf", target, "--dtype", "fp16")
+    assert refused.status == 1
+    assert refused.is_one_error_line
+    assert "--force" in refused.err
+    assert target.stat().st_size == size
+    assert cli("models", "export", "qwen", "--to", "gguf", target, "--dtype", "fp16", "--force").status == 0
+    assert target.stat().st_size < size
+    target.write_text("precious")
+    assert cli("models", "export", "qwen", "--to", "gguf", target, "--force").status == 1
+    assert target.read_text() == "precious"
+
+
+def test_export_to_gguf_says_why_a_model_cannot_be(cli, model, qwen, monkeypatch, tmp_path):
+    family = cli("models", "export", "mine", "--to", "gguf", tmp_path / "model.gguf")
+    assert family.status == 1
+    assert family.is_one_error_line
+    assert "nanochat" in family.err
+    dtype = cli("models", "export", "mine", "--to", "hf", tmp_path / "folder", "--dtype", "q8_0")
+    assert dtype.status == 2
+    assert dtype.is_one_error_line
+    assert "q8_0" in dtype.err
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    package = cli("models", "export", "qwen", "--to", "gguf", tmp_path / "model.gguf")
+    assert package.status == 2
+    assert package.is_one_error_line
+    assert "minigpt-tui[gguf]" in package.err
+    assert [path.name for path in tmp_path.iterdir()] == ["own home"]
 
 
 def test_remove_asks_and_takes_one_s_own_models_alone(cli, model, monkeypatch, tmp_path):

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from engine.config import ModelConfig
 from engine.errors import InvalidSettingError
 from engine.model import layers
 from engine.model.gpt import GPT
-from engine.model.kv_cache import KVCache
 from engine.model.layers import attend
 
 SHAPE = {"vocab_size": 37, "block_size": 24, "n_layer": 3, "n_head": 4, "n_embd": 32}
@@ -54,39 +51,9 @@ def test_a_token_changes_no_logits_before_it(config):
         assert not torch.allclose(after[:, t], before[:, t])
 
 
-@every_config
-@settings(max_examples=15, deadline=None)
-@given(data=st.data())
-def test_a_cache_changes_nothing_at_any_place_in_any_chunks(config, data):
-    model, x = make(config), tokens(config)
-    expected = model(x)
-    cache = KVCache(config, batch_size=2, dtype=torch.float64)
-    start, rows = 0, []
-    while start < config.block_size:
-        size = data.draw(st.integers(1, config.block_size - start))
-        rows.append(model(x[:, start : start + size], cache))
-        start += size
-    assert (torch.cat(rows, dim=1) - expected).abs().max() < 1e-9
-    assert cache.length == config.block_size
-
-
-@every_config
-def test_a_truncated_cache_goes_on_as_if_the_rest_had_never_been(config):
-    model, x = make(config), tokens(config)
-    cache = KVCache(config, batch_size=2, dtype=torch.float64)
-    model(x, cache)
-    cache.truncate(5)
-    assert (model(x[:, 5:9], cache) - model(x)[:, 5:9]).abs().max() < 1e-9
-
-
-def test_the_cache_refuses_more_than_it_holds():
-    config = CONFIGS["nanochat"]
-    model, x = make(config), tokens(config)
-    cache = KVCache(config, batch_size=2, dtype=torch.float64, capacity=4)
-    with pytest.raises(ValueError, match="the cache holds 4"):
-        model(x[:, :5], cache)
+def test_more_than_the_context_is_refused():
     with pytest.raises(ValueError, match="do not fit in a context of 24"):
-        model(torch.zeros(1, 25, dtype=torch.long))
+        make(CONFIGS["nanochat"])(torch.zeros(1, 25, dtype=torch.long))
 
 
 def test_parameters_are_as_many_as_counted_by_hand():

@@ -1,0 +1,158 @@
+"""Our tokenizers as llama.cpp reads them from a GGUF file: every token spelled in GPT-2's letters for bytes, and the
+merges that put tokens together. What llama.cpp would read differently is refused. Knows nothing of weights.
+
+llama.cpp cuts a text into words by a pattern that the file names, begins with the bytes of each word, and merges them.
+So a character of several bytes, which is one token of ours, is merged from its bytes; a byte that is no token by itself
+falls away, as an unknown character does when ours reads a prompt. The words are the same but for letters and digits
+newer than Unicode 15, which llama.cpp does not know as such.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tokenizers import pre_tokenizers
+
+from engine.errors import TokenizerError
+from engine.text.tokenizers import Tokenizer
+
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+"""llama.cpp's kinds of tokens: of any text; never of a text; whole wherever it stands; of nothing."""
+
+QWEN2_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+NO_MERGE = ("ÿ", "ÿ")
+"""llama.cpp wants one merge at least. This one never comes about: no text has a byte of 255."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a GGUF file says of a tokenizer.
+
+    Attributes:
+        tokens: The spelling of each id, V of them, none twice.
+        kinds: Of each id: `NORMAL`, `CONTROL`, `USER_DEFINED` or `UNUSED`.
+        merges: Pairs of spellings, the first that is made first.
+        words: llama.cpp's name for the pattern that cuts a text into words.
+        eot_id: Id of the token that ends a text.
+        remark: What is read differently all the same, for the user to know; mostly empty.
+    """
+
+    tokens: list[str]
+    kinds: list[int]
+    merges: list[tuple[str, str]]
+    words: str
+    eot_id: int
+    remark: str = field(default="")
+
+
+def to_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Vocabulary:
+    """A tokenizer for llama.cpp.
+
+    Args:
+        tokenizer: Ours, or a foreign one that cuts a text as GPT-2's or Qwen's does.
+        vocab_size: Rows of the model's embedding, V; at least the tokenizer's.
+
+    Raises:
+        TokenizerError: llama.cpp would read a text differently.
+    """
+    description = _description(tokenizer)
+    added = {token["id"]: token for token in description.get("added_tokens", ())}
+    words, remark = ("gpt-2", "") if tokenizer.kind == "char" else _words(description)
+    plain = {id: token for token, id in description["model"]["vocab"].items() if id not in added}
+    if tokenizer.kind == "char":
+        plain = {id: _spelled(token) for id, token in plain.items()}
+        merges = _merges_of_characters(plain.values())
+    else:
+        _check_model(description["model"], set(plain.values()))
+        merges = [_pair(merge) for merge in description["model"]["merges"]]
+    # A plain space is in no token's spelling, so these can be no other's.
+    tokens = [f"[unused {id}]" for id in range(vocab_size)]
+    kinds = [UNUSED] * vocab_size
+    for id, token in plain.items():
+        tokens[id], kinds[id] = token, NORMAL
+    for id, token in added.items():
+        tokens[id], kinds[id] = token["content"], CONTROL
+        if not token["special"] and tokenizer.kind != "char" and id != tokenizer.eot_id:
+            kinds[id] = _kind_of_added(token)
+    spelling, ids = Counter(tokens).most_common(1)[0]
+    if ids > 1:
+        raise TokenizerError(
+            f"{ids} tokens are spelled {spelling!r}", "llama.cpp could not tell them apart; use --to hf"
+        )
+    return Vocabulary(tokens, kinds, merges or [NO_MERGE], words, tokenizer.eot_id, remark)
+
+
+def _description(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What its `tokenizer.json` says, also where it came from older files."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        description: dict[str, Any] = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
+    return description
+
+
+def _spelled(text: str) -> str:
+    """A text in GPT-2's letters, one for each of its UTF-8 bytes."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return "".join(part for part, _ in byte_level.pre_tokenize_str(text))
+
+
+def _merges_of_characters(spellings: Iterable[str]) -> list[tuple[str, str]]:
+    """Merges that make each character of its bytes, one more byte at a time.
+
+    Their order is of no matter: a character's beginning is never part of another's rest.
+    """
+    return list(dict.fromkeys((letters[:end], letters[end]) for letters in spellings for end in range(1, len(letters))))
+
+
+def _pair(merge: Any) -> tuple[str, str]:
+    """A merge, which older files write as one string."""
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    return first, second
+
+
+def _words(description: dict[str, Any]) -> tuple[str, str]:
+    """llama.cpp's name for how a byte-level tokenizer cuts a text, and what it does differently."""
+    normalizer, cutting = description.get("normalizer"), description.get("pre_tokenizer") or {}
+    if normalizer and normalizer != {"type": "NFC"}:
+        _refuse(f"changes a text with {normalizer.get('type')} before it reads it")
+    remark = "llama.cpp does not compose characters (NFC) as this tokenizer does" if normalizer else ""
+    parts = cutting.get("pretokenizers", ()) if cutting.get("type") == "Sequence" else (cutting,)
+    *before, last = parts or ({},)
+    if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
+        _refuse("does not cut a text as GPT-2's or Qwen's")
+    if not before and last.get("use_regex", True):
+        return "gpt-2", remark
+    split = {"type": "Split", "pattern": {"Regex": QWEN2_WORDS}, "behavior": "Isolated", "invert": False}
+    if before != [split] or last.get("use_regex", True):
+        _refuse("does not cut a text as GPT-2's or Qwen's")
+    return "qwen2", remark
+
+
+def _check_model(model: dict[str, Any], plain: set[str]) -> None:
+    """Refuse what llama.cpp's merging does not have."""
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
+        if model.get(name):
+            _refuse(f"merges with {name}")
+    letters = set(pre_tokenizers.ByteLevel.alphabet())
+    if model.get("unk_token") and not letters <= plain:
+        _refuse("has a token for bytes that it does not know")
+    if strange := next((token for token in plain if not letters.issuperset(token)), None):
+        _refuse(f"has the token {strange!r}, which stands for no bytes")
+
+
+def _kind_of_added(token: dict[str, Any]) -> int:
+    if token.get("lstrip") or token.get("rstrip") or token.get("single_word"):
+        _refuse(f"finds {token['content']!r} in a text by what stands beside it")
+    return USER_DEFINED
+
+
+def _refuse(what: str) -> None:
+    raise TokenizerError(f"the tokenizer {what}, and llama.cpp does not", "use --to hf")

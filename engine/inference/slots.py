@@ -1,0 +1,124 @@
+"""Room for the keys and values of the texts that a model reads, a slot for each. A slot that is free keeps what it held,
+so that a text which begins alike need not be read again. It knows nothing of the model's maths.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engine.config import ModelConfig
+
+BLOCK = 128
+"""Positions are read in whole blocks of so many."""
+
+WORTH_COPYING = 32
+"""Tokens that a text must share with one still being written for its keys and values to be copied."""
+
+
+class Slot:
+    """One text's place.
+
+    Attributes:
+        index: Which of the slots it is.
+        held: The ids whose keys and values it has, from the beginning of the window.
+        in_use: Whether a text is being written in it.
+        layers: For each layer: both (2, G, capacity, D), keys transposed (G, D, capacity), and values (G, capacity, D).
+    """
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.held: list[int] = []
+        self.in_use = False
+        self.lease = 0  # counts who had it
+        self.layers: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def keep(self, tokens: Sequence[int]) -> int:
+        """Forget all but what is the beginning of `tokens`; returns how many of these are held then."""
+        shared = _shared(self.held, tokens)
+        del self.held[shared:]
+        return shared
+
+
+class Slots:
+    """All slots of one model: one at first, and more when more texts are written at once.
+
+    Attributes:
+        layers: For each layer, (2, slots, G, capacity, D): keys, then values.
+    """
+
+    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
+        self._config, self._device, self._dtype = config, device, dtype
+        self.capacity = -(-(config.block_size + BLOCK // 2) // BLOCK) * BLOCK
+        self._slots: list[Slot] = []
+        self._clock = itertools.count(1)
+        self.layers: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __getitem__(self, indices: slice) -> list[Slot]:
+        return self._slots[indices]
+
+    def take(self, owner: object, tokens: Sequence[int]) -> Slot:
+        """A slot for a text, the one that has most of its beginning, and holds that alone.
+
+        It is free again when its owner is gone.
+
+        Args:
+            owner: Who writes the text.
+            tokens: The ids in its window.
+        """
+        free = [slot for slot in self._slots if not slot.in_use]
+        if not free:
+            free = self._grow()
+        shared = {slot.index: _shared(slot.held, tokens) for slot in self._slots}
+        slot = max(free, key=lambda slot: (shared[slot.index], not slot.held, -slot.lease))
+        best = max(self._slots, key=lambda other: shared[other.index])
+        slot.in_use, slot.lease, length = True, next(self._clock), shared[best.index]
+        if length >= shared[slot.index] + WORTH_COPYING:
+            for layer in self.layers:
+                layer[:, slot.index, :, :length] = layer[:, best.index, :, :length]
+            slot.held = list(tokens[:length])
+        slot.keep(tokens)
+        weakref.finalize(owner, self._release, slot, slot.lease)
+        return slot
+
+    def release(self, slot: Slot) -> None:
+        """Let another text have the slot; what it holds stays until then."""
+        slot.in_use = False
+
+    def _release(self, slot: Slot, lease: int) -> None:
+        if slot.lease == lease:  # else it was given back before, and is another's now
+            slot.in_use = False
+
+    def _grow(self) -> list[Slot]:
+        """Double the slots, and return the new ones."""
+        config, before = self._config, len(self._slots)
+        after = max(1, 2 * before)
+        shape = (2, after, config.kv_heads, self.capacity, config.head_size)
+        new = [Slot(index) for index in range(before, after)]
+        self._slots += new
+        for number in range(config.n_layer):  # one layer after the other, so that little is held twice
+            layer = torch.zeros(shape, device=self._device, dtype=self._dtype)
+            if before:
+                layer[:, :before] = self.layers[number]
+                self.layers[number] = layer
+            else:
+                self.layers.append(layer)
+        for slot in self._slots:
+            of_each = (layer[:, slot.index] for layer in self.layers)
+            slot.layers = [(both, both[0].transpose(1, 2), both[1]) for both in of_each]
+        return new
+
+
+def _shared(held: Sequence[int], tokens: Sequence[int]) -> int:
+    """How many ids two texts have in common before they part."""
+    length = min(len(held), len(tokens))
+    if held[:length] == list(tokens[:length]):  # as it mostly is
+        return length
+    return next(place for place in range(length) if held[place] != tokens[place])

@@ -1,0 +1,131 @@
+"""Several texts of one model, a token further each in as few passes as can be: rows of all of them are read together,
+and behind each text's last token some guesses are read along, so that a pass may bring several. What is drawn is what
+each text alone, token by token, would draw. It knows nothing of pace, processes or screens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from engine.inference.decoder import CHUNK
+from engine.inference.generator import Drawn, Generation, Wanted
+from engine.inference.sampling import draw, filter_logits
+from engine.inference.stream import Token
+
+MOST_TOGETHER = 64
+"""Texts in one pass; more take turns."""
+
+WIDEST_GAP = 2
+"""Texts share a pass when their slots lie at most so many times as far apart as there are texts."""
+
+
+def write_together(generations: Sequence[Generation]) -> Iterator[list[Token | None]]:
+    """Write texts of one model to their ends, a token of each at a time; None for one that has ended.
+
+    Raises:
+        CheckpointError: The model answers with what is no number.
+    """
+    while True:
+        while any(generation.is_waiting for generation in generations):
+            read_together(generations)
+        tokens = [next(generation, None) for generation in generations]
+        if not any(token is not None for token in tokens) and all(each.finish_reason for each in generations):
+            return
+        yield tokens
+
+
+@torch.inference_mode()
+def read_together(generations: Sequence[Generation]) -> None:
+    """Bring texts further, so that each has its next token ready, or has read a piece of its prompt.
+
+    Args:
+        generations: Texts of one model; those that have ended, or are ready, stay as they are.
+
+    Raises:
+        CheckpointError: The model answers with what is no number.
+    """
+    waiting = [generation for generation in generations if generation.is_waiting]
+    steady = []
+    for generation in waiting:
+        behind = generation.behind()
+        if len(behind) > 1:  # a prompt, or a window that has moved on
+            logits = generation.decoder.read([behind[:CHUNK]], [generation.slot], last=True)
+            if len(behind) <= CHUNK:
+                _draw([(generation, [])], logits)
+        else:
+            steady.append(generation)
+    steady.sort(key=lambda generation: generation.slot.index)
+    for start in range(0, len(steady), MOST_TOGETHER):
+        together = steady[start : start + MOST_TOGETHER]
+        apart = together[-1].slot.index - together[0].slot.index + 1
+        for group in [together] if apart <= WIDEST_GAP * len(together) else [[each] for each in together]:
+            _pass(group)
+
+
+def _pass(generations: Sequence[Generation]) -> None:
+    """One pass over texts that each lack one token."""
+    decoder, tempo = generations[0].decoder, generations[0].tempo
+    rows = tempo.choose(_choices(generations), [generation.hope for generation in generations])
+    began = time.perf_counter()
+    guesses = [generation.guesses(rows - 1) for generation in generations]
+    ids = [
+        [generation.tokens[-1], *guessed, *[0] * (rows - 1 - len(guessed))]
+        for generation, guessed in zip(generations, guesses, strict=True)
+    ]
+    logits = decoder.read(ids, [generation.slot for generation in generations])
+    _draw(list(zip(generations, guesses, strict=True)), logits)
+    tempo.see(rows * len(generations), time.perf_counter() - began)
+
+
+def _choices(generations: Sequence[Generation]) -> list[int]:
+    """How many rows of each text can be read."""
+    room = min(generation.room for generation in generations)
+    most = room if all(generation.speculates for generation in generations) else 1
+    few = [4, 8] if len(generations) == 1 else [1, 2, 4, 8]
+    return [rows for rows in few if rows <= most] or [1]
+
+
+def _draw(texts: Sequence[tuple[Generation, list[int]]], logits: Tensor) -> None:
+    """Draw behind each row of each text that may count, and hand every text what comes true.
+
+    Args:
+        texts: With their guesses.
+        logits: (S, R, V) behind the last token and each guess.
+    """
+    wanted = [generation.wanted(guessed) for generation, guessed in texts]
+    drawn: list[list[Drawn]] = [[] for _ in texts]
+    order = sorted(range(len(texts)), key=lambda text: wanted[text].key)
+    for _, group in groupby(order, key=lambda text: wanted[text].key):
+        members = list(group)
+        for text, found in zip(members, _drawn([wanted[text] for text in members], logits[members]), strict=True):
+            drawn[text] = found
+    for (generation, guessed), found in zip(texts, drawn, strict=True):
+        generation.take(len(guessed), found)
+
+
+def _drawn(wanted: Sequence[Wanted], logits: Tensor) -> list[list[Drawn]]:
+    """What is drawn in the rows of texts whose settings are alike."""
+    params, most = wanted[0].params, max(each.rows for each in wanted)
+    S, V = len(wanted), logits.shape[-1]
+    flat = logits[:, :most].reshape(S * most, V)
+    noise = torch.stack([each.noise(most) for each in wanted]).view(S * most, V) if S > 1 else wanted[0].noise(most)
+    seen = None
+    if params.repetition_penalty != 1.0:
+        seen = torch.stack([each.seen(most) for each in wanted]).view(S * most, V)
+    filtered = filter_logits(flat, params, seen)
+    ids = draw(filtered, params.temperature, noise)  # (S R,)
+    logprobs = flat.log_softmax(dim=-1)
+    drawn, chosen = ids.tolist(), logprobs.gather(1, ids[:, None])[:, 0].tolist()
+    found = []
+    for text, each in enumerate(wanted):
+        first = text * most
+        own = drawn[first : first + each.rows]
+        rows = slice(first, first + each.come_true(own) + 1)
+        tops = each.top(logprobs[rows], filtered[rows])
+        found.append([Drawn(*row) for row in zip(drawn[rows], chosen[rows], tops, strict=True)])
+    return found

@@ -1,0 +1,131 @@
+"""Decoding computes what the model computes, and each row the same to the bit however it is read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_model import CONFIGS, every_config, make
+
+from engine.inference.decoder import Decoder
+from engine.inference.products import Int8, Packed, has_exact_int8
+
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+class Owner:
+    """Has a slot."""
+
+
+def wide(config, **changes):
+    """A configuration in float32 with sums long enough for kernels to cut them."""
+    return make(config.replace(n_embd=256, n_head=4, n_kv_head=2 if config.family == "qwen3" else 0, **changes)).float()
+
+
+def slots_of(decoder, count=1):
+    owners = [Owner() for _ in range(count)]
+    return owners, [decoder.slots.take(owner, ()) for owner in owners]
+
+
+def read_in_pieces(decoder, text, sizes):
+    """The logits behind each token of a text that is read in pieces of these sizes, in turn."""
+    owners, (slot,) = slots_of(decoder)
+    rows, start, turn = [], 0, 0
+    while start < len(text):
+        size = sizes[turn % len(sizes)]
+        rows.append(decoder.read([text[start : start + size]], [slot])[0])
+        start, turn = start + size, turn + 1
+    assert slot.held == text
+    del owners
+    return torch.cat(rows)
+
+
+@every_config
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_decoding_gives_the_models_own_logits(config, data):
+    model = make(config)
+    decoder = Decoder(model)
+    text = data.draw(st.lists(st.integers(0, config.vocab_size - 1), min_size=1, max_size=config.block_size))
+    sizes = data.draw(st.lists(st.integers(1, len(text)), min_size=1, max_size=4))
+    logits = read_in_pieces(decoder, text, sizes)
+    assert (logits - model(torch.tensor([text]))[0]).abs().max() < 1e-4  # float32 logits of a float64 model
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3"])
+def test_a_row_is_the_same_to_the_bit_in_whatever_pieces_its_text_is_read(family, precision):
+    decoder = Decoder(wide(CONFIGS[family], block_size=300), precision)
+    if not decoder.rows_alike:
+        pytest.skip("this build of torch has no packed products")
+    text = torch.randint(CONFIGS[family].vocab_size, (300,), generator=torch.Generator().manual_seed(1)).tolist()
+    whole = read_in_pieces(decoder, text, [300])
+    for sizes in ([1], [2, 3], [4], [5, 1, 8], [13], [64, 7], [255, 1]):
+        assert torch.equal(read_in_pieces(decoder, text, sizes), whole), sizes
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3"])
+def test_a_row_is_the_same_to_the_bit_whichever_texts_are_read_with_it(family, precision):
+    decoder = Decoder(wide(CONFIGS[family], block_size=220), precision)
+    if not decoder.rows_alike:
+        pytest.skip("this build of torch has no packed products")
+    text = torch.randint(CONFIGS[family].vocab_size, (220,), generator=torch.Generator().manual_seed(1)).tolist()
+    whole = read_in_pieces(decoder, text, [220])
+    owners, slots = slots_of(decoder, 5)
+    for slot, length in zip(slots, (3, 130, 180, 17, 64), strict=True):
+        decoder.read([text[:length]], [slot], last=True)
+    for rows in (1, 2, 4):
+        for chosen in (slots, slots[1:3], slots[::-1], slots[::2]):
+            places = [len(slot.held) for slot in chosen]
+            logits = decoder.read([text[place : place + rows] for place in places], chosen)
+            for found, place in zip(logits, places, strict=True):
+                assert torch.equal(found, whole[place : place + rows])
+    del owners
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_number_of_threads_changes_no_bit(precision):
+    before, found = torch.get_num_threads(), []
+    text = torch.randint(37, (100,), generator=torch.Generator().manual_seed(1)).tolist()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(read_in_pieces(Decoder(wide(CONFIGS["nanochat"], block_size=100), precision), text, [4]))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+def test_what_does_not_fit_in_the_window_is_refused():
+    decoder = Decoder(make(CONFIGS["nanochat"]))
+    owners, slots = slots_of(decoder)
+    with pytest.raises(ValueError, match="25 tokens do not fit in a window of 24"):
+        decoder.read([[0] * 25], slots)
+    del owners
+
+
+@pytest.mark.parametrize("kind", [Packed, Int8])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_products_are_near_the_exact_ones_and_rows_do_not_touch_each_other(kind, data):
+    if kind is Int8 and not has_exact_int8():
+        pytest.skip("no exact 8-bit products here")
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
+    rows, inner, outer = (data.draw(st.integers(*limits)) for limits in ((4, 40), (8, 300), (8, 70)))
+    x = torch.randn(rows, inner, generator=generator) * data.draw(st.sampled_from([1e-3, 1.0, 1e3]))
+    x[0] = 0.0
+    weight, bias = torch.randn(outer, inner, generator=generator), torch.randn(outer, generator=generator)
+    product = kind(weight, data.draw(st.sampled_from([None, bias])))
+    exact = x.double() @ weight.double().T + (0 if product._bias is None else bias.double())
+    near = (3e-2 if kind is Int8 else 1e-5) * (x.norm(dim=1)[:, None] * weight.norm(dim=1)).double() + 1e-6
+    answer = product(x)
+    assert ((answer.double() - exact).abs() <= near).all()
+    for first in range(0, rows - 3, 3):
+        assert torch.equal(product(x[first : first + 4].contiguous()), answer[first : first + 4])
+    stream = torch.randn(rows, outer, generator=generator)
+    assert torch.allclose(
+        product.add(x, stream.clone()), stream + answer, rtol=1e-5, atol=1e-5 * float(near.max()) + 1e-6
+    )
+    assert torch.equal(product(x, "relu"), answer.relu())

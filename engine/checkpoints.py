@@ -20,6 +20,7 @@ from torch import Tensor
 
 import engine
 from engine import catalog, folders, safe_writing
+from engine.allocation import give_back_freed_memory
 from engine.catalog import CONFIG, DRAFT, RECORD, TOKENIZER, TRAINING, WEIGHTS, Record
 from engine.config import ModelConfig
 from engine.devices import DTYPES, resolve_device, resolve_precision
@@ -87,6 +88,7 @@ class LoadedModel:
             choose_threads(self.decoder)
         if self.path is not None and self.sha256:
             self._gpt = None
+        give_back_freed_memory()
 
     @functools.cached_property
     def decoder(self) -> Decoder:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.errors import DeviceError
-from engine.inference.products import has_exact_int8
+from engine.inference.products import has_int8
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float32}
 """What weights are held in; those of int8 are made from them."""
@@ -51,8 +51,8 @@ def resolve_precision(wanted: str, device: str) -> str:
         raise DeviceError("this GPU has no bf16", "use --precision fp16 or fp32")
     if wanted == "int8" and device != "cpu":
         raise DeviceError(f"there is no int8 on {device} here", "use --precision bf16, or --device cpu")
-    if wanted == "int8" and not has_exact_int8():
-        raise DeviceError("this processor's 8-bit products are not exact", "use --precision bf16 or fp32")
+    if wanted == "int8" and not has_int8():
+        raise DeviceError("this build of torch has no 8-bit products", "use --precision bf16 or fp32")
     return wanted
 
 

@@ -1,7 +1,7 @@
 """Attention of new rows over what their texts hold: their keys and values go into the slots, and every head reads.
 
-Positions are summed up in blocks of `BLOCK` that begin at fixed places, and the places that are looked at are a multiple
-of `WIDTH`, so that a row's answer does not depend on the rows beside it, nor on how long other texts are.
+Positions are summed up in blocks of `BLOCK` that begin at fixed places, and the places that are looked at are a
+multiple of `WIDTH`, so that a row's answer does not depend on the rows beside it, nor on how long other texts are.
 
 Shapes: S texts, R rows of each, N = S R; H heads, G key-value heads, D = head_size, L places.
 """

@@ -21,7 +21,8 @@ from engine.devices import processor
 from engine.errors import MiniGPTError
 from engine.inference.decoder import Decoder
 from engine.inference.noise import gumbel
-from engine.inference.products import can_pack, has_exact_int8
+from engine.inference.products import can_pack, has_int8
+from engine.inference.tempo import Hope
 from engine.model.gpt import GPT
 from engine.text.corpus import encode_documents
 from engine.text.provenance import read_text_record, select
@@ -42,7 +43,7 @@ TOKENS, WINDOW = 2048, 256
 LONGEST_TEXT = 10_000_000
 """Tokens of a text that is read for that."""
 
-ROWS = 8
+ROWS = (4, 8)
 """Rows of the passes that are timed: a token and its guesses."""
 
 PAST = 64
@@ -57,7 +58,7 @@ class Measured(msgspec.Struct, frozen=True):
 
     Attributes:
         precision: The one to take.
-        milliseconds: Of a pass, in each.
+        milliseconds: Of a token, in each, when as many guesses come true as is usual.
         lost: Nats per token that each loses against float32.
         text: What that was measured on: val, or own for what the model itself writes.
     """
@@ -93,7 +94,7 @@ def candidates() -> list[str]:
     found = ["fp32"]
     if can_pack(torch.float32) and can_pack(torch.bfloat16):
         found.append("bf16")
-    if can_pack(torch.float32) and has_exact_int8():
+    if can_pack(torch.float32) and has_int8():
         found.append("int8")
     return found
 
@@ -108,7 +109,7 @@ def measure(gpt: GPT, tokenizer: Tokenizer, record: Record) -> Measured:
     decoders = {precision: Decoder(gpt, precision) for precision in candidates()}
     texts = _val_windows(tokenizer, record, gpt.config.block_size)
     lost = _losses(decoders, texts or _own_texts(decoders["fp32"], tokenizer.eot_id), is_own=not texts)
-    milliseconds = {name: round(1000 * seconds, 4) for name, seconds in pass_seconds(decoders).items()}
+    milliseconds = {name: round(1000 * seconds, 4) for name, seconds in token_seconds(decoders).items()}
     faithful = [name for name in decoders if lost[name] <= MOST_LOST]
     fastest = min(faithful, key=milliseconds.__getitem__)
     is_gain = milliseconds["fp32"] >= CLEAR_GAIN * milliseconds[fastest]
@@ -125,25 +126,33 @@ def choose_threads(decoder: Decoder) -> int:
     seconds = {}
     for threads in sorted({1, max(1, most // 2), most}):
         torch.set_num_threads(threads)
-        seconds[threads] = pass_seconds({"": decoder})[""]
+        seconds[threads] = token_seconds({"": decoder})[""]
     fastest = min(seconds, key=lambda threads: (seconds[threads], threads))
     torch.set_num_threads(fastest)
     return fastest
 
 
-def pass_seconds(decoders: Mapping[str, Decoder]) -> dict[str, float]:
-    """Seconds of a pass of `ROWS` rows in each, the least disturbed of several rounds in turns."""
+def token_seconds(decoders: Mapping[str, Decoder]) -> dict[str, float]:
+    """Seconds of a token in each: of the passes of some rows, the one that brings most tokens in its time."""
+    config, hope = next(iter(decoders.values())).config, Hope()
+    found = [(rows, pass_seconds(decoders, rows)) for rows in ROWS if rows <= config.block_size]
+    if not found:
+        return pass_seconds(decoders, 1)
+    return {name: min(seconds[name] / hope.tokens(rows) for rows, seconds in found) for name in decoders}
+
+
+def pass_seconds(decoders: Mapping[str, Decoder], rows: int) -> dict[str, float]:
+    """Seconds of a pass of so many rows in each, the least disturbed of several rounds in turns."""
     best: dict[str, float] = {}
     owner, config = _Owner(), next(iter(decoders.values())).config
-    past = max(0, min(PAST, config.block_size - ROWS))
-    rows = [[0] * min(ROWS, config.block_size)]
+    past = max(0, min(PAST, config.block_size - rows))
     slots = {name: decoder.slots.take(owner, ()) for name, decoder in decoders.items()}
     for turn in range(ROUNDS):
         for name, decoder in decoders.items():
             slot, end = slots[name], time.perf_counter() + ROUND_SECONDS
             while (began := time.perf_counter()) < end:
                 slot.held[past:] = [0] * (past - len(slot.held))
-                decoder.read(rows, [slot])
+                decoder.read([[0] * rows], [slot])
                 taken = time.perf_counter() - began
                 if turn:  # the first round sets up what the others use
                     best[name] = min(taken, best.get(name, taken))

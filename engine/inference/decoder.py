@@ -6,8 +6,8 @@ product is one whose sums do not depend on its number of rows (`engine.inference
 positions in blocks that begin at fixed places. So a prompt may be read in one go or token by token, guesses may be
 checked many at a time, and texts may share a pass: what is drawn stays the same. `rows_alike` says whether it is so.
 
-Shapes: S texts, R rows of each, N = S R; C = n_embd, H heads, G key-value heads, D = head_size, V = vocab_size, L places
-of the window that are looked at.
+Shapes: S texts, R rows of each, N = S R; C = n_embd, H heads, G key-value heads, D = head_size, V = vocab_size, L
+places of the window that are looked at.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Decoder:
         on_cpu = self.device.type == "cpu"
         # the stream between the products is wider than they are where that costs nothing
         self.dtype = torch.float32 if on_cpu and dtype != torch.float64 else dtype
+        self._eps = torch.tensor(config.eps, device=self.device, dtype=self.dtype)
         make = products(self.precision, self.device, dtype)
         self._layout = [_without_products(layer, self.dtype) for layer in layout.layers]
         self._embedding = layout.embedding.to(self.dtype)
@@ -186,8 +187,8 @@ class Decoder:
         """Norm each head's query and key, in place."""
         config = self.config
         qk = qkv.view(len(qkv), -1, config.head_size)[:, : config.n_head + config.kv_heads]
-        squares = torch.linalg.vector_norm(qk, dim=-1, keepdim=True).square_()  # (N, H + G, 1)
-        qk.mul_(squares.mul_(1 / config.head_size).add_(config.eps).rsqrt_())
+        lengths = torch.linalg.vector_norm(qk, dim=-1, keepdim=True)  # (N, H + G, 1)
+        qk.mul_(torch.addcmul(self._eps, lengths, lengths, value=1 / config.head_size).rsqrt_())
         if weights is not None:
             qk.mul_(weights)
 
@@ -200,7 +201,8 @@ class Decoder:
     def _norm(self, x: Tensor, weights: tuple[Tensor, Tensor | None] | None) -> Tensor:
         if weights is not None:
             return F.layer_norm(x, (self.config.n_embd,), weights[0], weights[1], self.config.eps)
-        return F.rms_norm(x, (self.config.n_embd,), None, self.config.eps)
+        lengths = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # less work than torch's own norm, with few rows
+        return x * torch.addcmul(self._eps, lengths, lengths, value=1 / self.config.n_embd).rsqrt_()
 
     def _first_projections(self, layer: Layer) -> Tensor | None:
         """The first block's queries, keys and values of every token, normed, (V, H D + 2 G D), where that is small.

@@ -7,7 +7,6 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -32,8 +31,7 @@ class Drawn(NamedTuple):
     top: tuple[Alternative, ...]
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What is to be drawn for a text: behind its last token and behind each guess.
 
     Attributes:

@@ -1,5 +1,5 @@
-"""Room for the keys and values of the texts that a model reads, a slot for each. A slot that is free keeps what it held,
-so that a text which begins alike need not be read again. It knows nothing of the model's maths.
+"""Room for the keys and values of the texts that a model reads, a slot for each. A slot that is free keeps what it
+held, so that a text which begins alike need not be read again. It knows nothing of the model's maths.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-FIRST_HOPE = 0.6
+FIRST_HOPE = 0.7
 """The share of guesses that come true, before any was made."""
 
 ROW_COST = 0.02

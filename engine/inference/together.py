@@ -98,6 +98,9 @@ def _draw(texts: Sequence[tuple[Generation, list[int]]], logits: Tensor) -> None
         logits: (S, R, V) behind the last token and each guess.
     """
     wanted = [generation.wanted(guessed) for generation, guessed in texts]
+    if len(texts) == 1:
+        texts[0][0].take(len(texts[0][1]), _drawn(wanted, logits)[0])
+        return
     drawn: list[list[Drawn]] = [[] for _ in texts]
     order = sorted(range(len(texts)), key=lambda text: wanted[text].key)
     for _, group in groupby(order, key=lambda text: wanted[text].key):

@@ -12,6 +12,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from engine.allocation import keep_freed_memory
 from engine.catalog import Record, find_checkpoint
 from engine.checkpoints import open_checkpoint
 from engine.config import Architecture, ModelConfig, TrainConfig
@@ -21,7 +22,6 @@ from engine.model.gpt import GPT
 from engine.text.encoded import EncodedCorpus, open_encoded
 from engine.text.provenance import SPLITS, read_text_record
 from engine.text.tokenizers import Tokenizer, TokenizerKind
-from engine.training.allocation import keep_freed_memory
 from engine.training.keeping import resume_point
 from engine.training.launch import FIXED
 from engine.training.precision import choose_precision

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_model import CONFIGS, every_config, make
 
 from engine.inference.decoder import Decoder
-from engine.inference.products import Int8, Packed, has_exact_int8
+from engine.inference.products import Int8, Packed, has_int8
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
@@ -110,7 +110,7 @@ def test_what_does_not_fit_in_the_window_is_refused():
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_products_are_near_the_exact_ones_and_rows_do_not_touch_each_other(kind, data):
-    if kind is Int8 and not has_exact_int8():
+    if kind is Int8 and not has_int8():
         pytest.skip("no exact 8-bit products here")
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
     rows, inner, outer = (data.draw(st.integers(*limits)) for limits in ((4, 40), (8, 300), (8, 70)))

@@ -1,4 +1,4 @@
-"""How the C library hands out memory to a process that trains. Knows nothing of torch."""
+"""How the C library hands out memory, where it is glibc. Knows nothing of torch."""
 
 from __future__ import annotations
 
@@ -27,3 +27,11 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(MMAP_THRESHOLD, LARGEST)
         library.mallopt(TRIM_THRESHOLD, KEPT)
+
+
+def give_back_freed_memory() -> None:
+    """Give what was freed back to the system, where the C library is glibc: after a model was loaded, as much again."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -2,7 +2,7 @@
 `generate`, beside recomputing everything for each token, and beside llama.cpp where llama-cpp-python is installed. Then
 the time to the first token, several samples at once, and memory. All on the same weights, in one run.
 
-    python benchmarks/decode.py [MODEL] [--tokens 230] [--rounds 5] [--threads N] [--precisions fp32,bf16,int8]
+    python benchmarks/decode.py [MODEL] [--tokens 230] [--rounds 5] [--threads N] [--precisions fp32,bf16,int8,auto]
                                 [--parts decode,first,together,memory] [--json]
 
 Every peer writes the same number of tokens behind the same prompt, at temperature 0.8; each round has another prompt
@@ -48,6 +48,7 @@ from engine.checkpoints import load_model
 from engine.config import SamplingParams
 from engine.inference.generator import Generation
 model = load_model(sys.argv[1], "cpu", sys.argv[2])
+model.prepare_to_write()  # as the worker does
 loaded = process.memory_info().rss
 for _ in Generation(model, [], SamplingParams(seed=1, max_new_tokens=50)):
     pass
@@ -120,18 +121,19 @@ def measure_first(loaded: Sequence[tuple[LoadedModel, Peer]], other: Peer, round
 
 
 def measure_together(loaded: Sequence[tuple[LoadedModel, Peer]], tokens: int, rounds: int) -> list[dict[str, Any]]:
-    """Tokens per second of 32 samples at once, beside one alone."""
+    """Tokens per second of 32 samples at once, beside one alone, and beside one alone for which nothing is guessed."""
     rows = []
     for model, peer in loaded:
         prompt = model.tokenizer.encode_prompt(PROMPTS[0])[0] or [model.tokenizer.eot_id]
         length = min(tokens, model.config.block_size - len(prompt))
-        speeds: list[tuple[float, float]] = []
+        unguessed = peers.ours(model, speculate=False)
+        speeds: list[tuple[float, ...]] = []
         for seed in range(rounds + 1):
-            alone = length / timed(peer.threads, peer.write, prompt, length, seed)
+            alone = [length / timed(peer.threads, each.write, prompt, length, seed) for each in (peer, unguessed)]
             began = time.perf_counter()
             written = peers.together(model, prompt, length, SAMPLES, seed)
-            speeds.append((written / (time.perf_counter() - began), alone))
-        all_, alone_ = zip(*speeds[1:], strict=True)  # the first warms up
+            speeds.append((written / (time.perf_counter() - began), *alone))
+        all_, alone_, unguessed_ = zip(*speeds[1:], strict=True)  # the first warms up
         rows.append(
             {
                 "precision": peer.precision,
@@ -139,13 +141,15 @@ def measure_together(loaded: Sequence[tuple[LoadedModel, Peer]], tokens: int, ro
                 "tokens_per_second": statistics.median(all_),
                 "alone": statistics.median(alone_),
                 "times": times(all_, alone_),
+                "alone_unguessed": statistics.median(unguessed_),
+                "times_unguessed": times(all_, unguessed_),
             }
         )
     return rows
 
 
 def measure_memory(loaded: Sequence[tuple[LoadedModel, Peer]]) -> list[dict[str, Any]]:
-    """Bytes that a new process holds above `import torch`: with the model loaded, and once it has written 50 tokens."""
+    """Bytes that a new process holds above `import torch`: with the model ready to write, and after 50 tokens."""
     rows = []
     for model, peer in loaded:
         command = [sys.executable, "-c", MEMORY, str(model.path), peer.precision]
@@ -170,6 +174,8 @@ def show(report: dict[str, Any]) -> None:
         f"{report['model']}: {report['family']}, {report['parameters']:,} parameters, batch 1, "
         f"{report['threads']} threads, {report['rounds']} rounds, torch {report['torch']}"
     )
+    if "auto" in report:
+        print(f"auto is {report['auto']} here")
     if decoded := report.get("decode"):
         bases = [name for name in decoded[0]["times"] if name.startswith(("transformers", "llama.cpp"))]
         print(
@@ -188,7 +194,9 @@ def show(report: dict[str, Any]) -> None:
         print(f"\n{together[0]['samples']} samples at once")
         for row in together:
             speed = f"{row['tokens_per_second']:11,.0f} tokens/s"
-            print(f"minigpt-tui {row['precision']:8}{speed}{row['times']:10.2f} x one alone ({row['alone']:,.0f})")
+            alone = f"{row['times']:10.2f} x one alone ({row['alone']:,.0f})"
+            unguessed = f"{row['times_unguessed']:.2f} x without guesses ({row['alone_unguessed']:,.0f})"
+            print(f"minigpt-tui {row['precision']:8}{speed}{alone}, {unguessed}")
     if memory := report.get("memory"):
         print(f"\nmemory above `import torch`; the weights in fp32 have {memory[0]['weights'] / 1e6:.1f} MB")
         for row in memory:
@@ -222,7 +230,8 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All that was asked for."""
     parts, threads = options.parts.split(","), options.threads
-    loaded = peers.load_ours(options.model, options.precisions.split(","), threads)
+    ours = peers.load_ours(options.model, options.precisions.split(","), threads)
+    loaded = list({peer.precision: (model, peer) for model, peer in ours.values()}.values())
     model = loaded[0][0]
     path = find_checkpoint(options.model)
     report: dict[str, Any] = {
@@ -233,9 +242,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "rounds": options.rounds,
         "torch": torch.__version__,
     }
+    if "auto" in ours:
+        report["auto"] = ours["auto"][0].precision
     cached = peers.transformers(path, threads)
     if "decode" in parts:
-        whole = model if model.precision == "fp32" else peers.load_ours(options.model, ["fp32"], threads)[0][0]
+        whole = model if model.precision == "fp32" else peers.load_ours(options.model, ["fp32"], threads)["fp32"][0]
         with tempfile.TemporaryDirectory() as folder:
             theirs = peers.llama_cpp_peers(
                 options.model, Path(folder), threads, lambda line: print(line, file=sys.stderr)

@@ -17,6 +17,9 @@ from engine.errors import MiniGPTError
 from engine.inference.generator import Generation
 
 TEMPERATURE = 0.8
+WARM_UP_TOKENS, WARM_UP_SEED = 230, 999
+"""Of the text that each model of ours writes first: what follows a context is decoded when that is first met."""
+
 LLAMA_NAMES = {"fp32": "f32", "fp16": "f16", "q8_0": "q8_0"}
 """The precisions that llama.cpp is measured in, and what it calls them."""
 
@@ -43,14 +46,14 @@ class Peer:
     slow: bool = False
 
 
-def ours(model: LoadedModel) -> Peer:
-    """This engine, with text and logprobs, as the app gets them."""
+def ours(model: LoadedModel, *, speculate: bool = True) -> Peer:
+    """This engine, with text and logprobs, as the app gets them; also without guesses."""
 
     def write(prompt: list[int], tokens: int, seed: int) -> None:
         written = 0
         while written < tokens:  # a text that ends by itself is followed by another one
             params = SamplingParams(temperature=TEMPERATURE, seed=seed, max_new_tokens=tokens - written)
-            written += sum(1 for _ in Generation(model, prompt, params))
+            written += sum(1 for _ in Generation(model, prompt, params, speculate=speculate))
             seed += 1_000_000
 
     return Peer("minigpt-tui", model.precision, write, torch.get_num_threads())
@@ -163,12 +166,16 @@ def _llama_cpp(path: Path, label: str, threads: int) -> Peer:
     return Peer("llama.cpp", label, write, threads)
 
 
-def load_ours(name: str, precisions: Sequence[str], threads: int) -> list[tuple[LoadedModel, Peer]]:
-    """This engine's model in each precision, each with as many threads as it has chosen when it is loaded."""
-    loaded = []
+def load_ours(name: str, precisions: Sequence[str], threads: int) -> dict[str, tuple[LoadedModel, Peer]]:
+    """This engine's model in each precision, as the worker has it: with as many threads as are quickest, at most so
+    many, and with what guesses are drawn from at hand.
+    """
+    loaded = {}
     for precision in precisions:
-        torch.set_num_threads(threads)
         model = load_model(name, "cpu", precision)
-        first_token(model, [model.tokenizer.eot_id])
-        loaded.append((model, ours(model)))
+        model.prepare_to_write()
+        torch.set_num_threads(min(threads, torch.get_num_threads()))
+        peer = ours(model)
+        peer.write([model.tokenizer.eot_id], min(WARM_UP_TOKENS, model.config.block_size - 1), WARM_UP_SEED)
+        loaded[precision] = model, peer
     return loaded

@@ -84,8 +84,9 @@ class LoadedModel:
 
         Texts are the same without; the first one then waits for it.
         """
+        decoder = self.decoder
         if self.device == "cpu":
-            choose_threads(self.decoder)
+            choose_threads(decoder)
         if self.path is not None and self.sha256:
             self._gpt = None
         give_back_freed_memory()

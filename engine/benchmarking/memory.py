@@ -25,7 +25,7 @@ class MemoryTaken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """What it took; sizes in bytes.
 
     Attributes:
-        above_torch: What the process grew by after `import torch`, with the model's first token written.
+        above_torch: What the process grew by after `import torch`, with the model ready to write.
         on_device: What a GPU holds of it.
         precision: What `auto` is here.
         problem: Why it could not be loaded; empty when it was.
@@ -47,12 +47,9 @@ def measure(request: MemoryRequest) -> MemoryTaken:
     before = own.memory_info().rss
 
     from engine.checkpoints import load_model
-    from engine.config import SamplingParams
-    from engine.inference.generator import Generation
 
     model = load_model(request.model, request.device, request.precision)
-    # what writing takes is made when it is first asked for
-    next(Generation(model, (), SamplingParams(seed=0, max_new_tokens=1)), None)
+    model.prepare_to_write()
     on_device = torch.cuda.memory_allocated() if model.device == "cuda" else 0
     return MemoryTaken(above_torch=own.memory_info().rss - before, on_device=on_device, precision=model.precision)
 

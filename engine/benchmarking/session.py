@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, get_args
 
+import msgspec
 import psutil
 import torch
 
@@ -86,7 +87,7 @@ def bench(request: BenchRequest, ask: Ask) -> Iterator[Event]:
         WorkerError: A process of its own ended without an answer.
     """
     plan = _plan(request)
-    first = load_model(request.model, plan.device, plan.precisions[0])
+    first = _ready(request.model, plan.device, plan.precisions[0])
     yield _facts(first)
     own_text: OwnText | None = None
     if "loss" in request.measures:
@@ -95,11 +96,12 @@ def bench(request: BenchRequest, ask: Ask) -> Iterator[Event]:
         except MiniGPTError as error:
             yield LeftOut("loss", error.message)
     for precision in plan.precisions:
-        model = first if precision == first.precision else load_model(request.model, plan.device, precision)
+        model = first if precision == first.precision else _ready(request.model, plan.device, precision)
         for measure in plan.speeds:
             yield Starting(measure, precision)
             if (measured := SPEEDS[measure](model, plan.share)) is not None:
-                yield measured
+                threads = {"threads": torch.get_num_threads()}
+                yield msgspec.structs.replace(measured, details=measured.details | threads)
         if own_text is not None:
             yield Starting("loss", precision)
             yield own_text.loss_of(model)
@@ -144,6 +146,13 @@ def _plan(request: BenchRequest) -> _Plan:
         precisions = precisions[:1]  # for the facts
     share = max(LEAST_SECONDS, seconds / max(1, len(precisions) * len(speeds)))
     return _Plan(device, precisions, speeds, share)
+
+
+def _ready(name: str, device: str, precision: str) -> LoadedModel:
+    """A model as the worker has it; what is measured of it comes before another one is made ready."""
+    model = load_model(name, device, precision)
+    model.prepare_to_write()
+    return model
 
 
 def _auto(request: BenchRequest, device: str) -> str:

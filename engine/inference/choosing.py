@@ -4,6 +4,7 @@ model, machine and version of torch, and remembered, so that the same command gi
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ CLEAR_GAIN = 1.1
 SMALLEST = 1_000_000
 """Models with fewer weights are bound by the calls of their operations, which are the fewest in float32."""
 
-TOKENS, WINDOW = 2048, 256
+TOKENS, WINDOW = 1024, 128
 """Tokens of text that the loss is measured on, and of each piece of it at most."""
 
 LONGEST_TEXT = 10_000_000
@@ -49,8 +50,9 @@ ROWS = (4, 8)
 PAST = 64
 """Tokens before them."""
 
-ROUND_SECONDS = 0.01
 ROUNDS = 4
+ROUND_SECONDS, QUICK_ROUND_SECONDS = 0.01, 0.003
+"""How long one of them takes; for what is asked at each load, quickly."""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -110,8 +112,9 @@ def measure(gpt: GPT, tokenizer: Tokenizer, record: Record) -> Measured:
     texts = _val_windows(tokenizer, record, gpt.config.block_size)
     lost = _losses(decoders, texts or _own_texts(decoders["fp32"], tokenizer.eot_id), is_own=not texts)
     milliseconds = {name: round(1000 * seconds, 4) for name, seconds in token_seconds(decoders).items()}
-    faithful = [name for name in decoders if lost[name] <= MOST_LOST]
-    fastest = min(faithful, key=milliseconds.__getitem__)
+    lost = {name: loss for name, loss in lost.items() if math.isfinite(loss)}
+    faithful = [name for name in decoders if lost.get(name, math.inf) <= MOST_LOST]
+    fastest = min(faithful or ["fp32"], key=milliseconds.__getitem__)  # none, where the model's answers are no numbers
     is_gain = milliseconds["fp32"] >= CLEAR_GAIN * milliseconds[fastest]
     return Measured(fastest if is_gain else "fp32", milliseconds, lost, "val" if texts else "own")
 
@@ -122,26 +125,31 @@ def choose_threads(decoder: Decoder) -> int:
     Returns:
         The number.
     """
-    most = int(os.environ.get("OMP_NUM_THREADS") or _cores())
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # the rest is for threads within threads
+    most = int(wanted) if wanted.isdecimal() and int(wanted) else _cores()
     seconds = {}
     for threads in sorted({1, max(1, most // 2), most}):
         torch.set_num_threads(threads)
-        seconds[threads] = token_seconds({"": decoder})[""]
+        seconds[threads] = token_seconds({"": decoder}, QUICK_ROUND_SECONDS)[""]
     fastest = min(seconds, key=lambda threads: (seconds[threads], threads))
     torch.set_num_threads(fastest)
     return fastest
 
 
-def token_seconds(decoders: Mapping[str, Decoder]) -> dict[str, float]:
-    """Seconds of a token in each: of the passes of some rows, the one that brings most tokens in its time."""
+def token_seconds(decoders: Mapping[str, Decoder], round_seconds: float = ROUND_SECONDS) -> dict[str, float]:
+    """Seconds of a token in each: of the passes of some rows, the one that brings most tokens in its time.
+
+    Args:
+        decoders: By a name.
+        round_seconds: How long each is timed in each of some rounds.
+    """
     config, hope = next(iter(decoders.values())).config, Hope()
-    found = [(rows, pass_seconds(decoders, rows)) for rows in ROWS if rows <= config.block_size]
-    if not found:
-        return pass_seconds(decoders, 1)
+    possible = [rows for rows in ROWS if rows <= config.block_size] or [1]
+    found = [(rows, pass_seconds(decoders, rows, round_seconds)) for rows in possible]
     return {name: min(seconds[name] / hope.tokens(rows) for rows, seconds in found) for name in decoders}
 
 
-def pass_seconds(decoders: Mapping[str, Decoder], rows: int) -> dict[str, float]:
+def pass_seconds(decoders: Mapping[str, Decoder], rows: int, round_seconds: float) -> dict[str, float]:
     """Seconds of a pass of so many rows in each, the least disturbed of several rounds in turns."""
     best: dict[str, float] = {}
     owner, config = _Owner(), next(iter(decoders.values())).config
@@ -149,7 +157,7 @@ def pass_seconds(decoders: Mapping[str, Decoder], rows: int) -> dict[str, float]
     slots = {name: decoder.slots.take(owner, ()) for name, decoder in decoders.items()}
     for turn in range(ROUNDS):
         for name, decoder in decoders.items():
-            slot, end = slots[name], time.perf_counter() + ROUND_SECONDS
+            slot, end = slots[name], time.perf_counter() + round_seconds
             while (began := time.perf_counter()) < end:
                 slot.held[past:] = [0] * (past - len(slot.held))
                 decoder.read([[0] * rows], [slot])
@@ -194,14 +202,14 @@ def _logprobs(decoder: Decoder, texts: list[list[int]]) -> Tensor:
 
 def _val_windows(tokenizer: Tokenizer, record: Record, block_size: int) -> list[list[int]]:
     """Some windows of the validation text, spread evenly; none where it is not found, or long."""
-    own = read_text_record(record.data)
-    if not own.splits or not 0 < own.train_tokens <= LONGEST_TEXT:
-        return []
     normalize = record.training.get("normalize")
     try:
+        own = read_text_record(record.data)
+        if not own.splits.keys() & {"train", "val"} or not 0 < own.train_tokens <= LONGEST_TEXT:
+            return []
         selection = select(own, None, "val", normalize if isinstance(normalize, list) else ())
         ids = encode_documents(tokenizer, selection.documents)
-    except MiniGPTError:  # it is not there any more, or is another
+    except MiniGPTError:  # it is not there any more, or is another, or cannot be read
         return []
     length = min(block_size, WINDOW) + 1
     if len(ids) < 4 * length:

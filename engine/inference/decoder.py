@@ -63,9 +63,7 @@ class Decoder:
         self.config, self.device = gpt.config, layout.device
         config, dtype = gpt.config, layout.dtype
         self.precision = precision or PRECISIONS.get(dtype, "fp32")
-        on_cpu = self.device.type == "cpu"
-        # the stream between the products is wider than they are where that costs nothing
-        self.dtype = torch.float32 if on_cpu and dtype != torch.float64 else dtype
+        self.dtype = stream_dtype(self.device, dtype)
         self._eps = torch.tensor(config.eps, device=self.device, dtype=self.dtype)
         make = products(self.precision, self.device, dtype)
         self._layout = [_without_products(layer, self.dtype) for layer in layout.layers]
@@ -81,16 +79,22 @@ class Decoder:
             for layer in layout.layers
         ]
         self._head = make(layout.head, None)
-        self.rows_alike = on_cpu and not isinstance(self._head, Plain)
+        self.rows_alike = self.device.type == "cpu" and not isinstance(self._head, Plain)
         self.slots = Slots(config, self.device, self.dtype)
         beyond = self.slots.capacity - config.block_size  # rows that fill up a pass may stand there
         self._positions = self._turns = None
         if layout.positions is not None:
             self._positions = F.pad(layout.positions.to(self.dtype), (0, 0, 0, beyond))
-        if layout.turns is not None:  # (capacity, 1, D / 2)
-            self._turns = torch.cat((layout.turns, layout.turns[-1:].expand(beyond, -1)))[:, None]
+        if layout.turns is not None:  # (capacity, 1, D / 2) complex, or (capacity, 1, D / 2, 2) with cosine and sine
+            turns = torch.cat((layout.turns, layout.turns[-1:].expand(beyond, -1)))[:, None]
+            self._turns = turns if self._is_wide else torch.view_as_real(turns).to(self.dtype)
         self._first = self._first_projections(layout.layers[0]) if layout.turns is not None else None
         self._mask = Mask(self.slots.capacity, self.device, self.dtype)
+
+    @property
+    def _is_wide(self) -> bool:
+        """Whether the stream has numbers that its norms can be summed up in, and that complex ones are made of."""
+        return self.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
 
     @torch.inference_mode()
     def read(self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], *, last: bool = False) -> Tensor:
@@ -114,7 +118,7 @@ class Decoder:
         parts = []
         for start in range(0, len(rows[0]), step):
             chunk = [row[start : start + step] for row in rows]
-            wanted = self._pass(chunk, slots)  # (S, R, C)
+            wanted = self._pass(chunk, slots, last=last)  # (S, R, C)
             for slot, ids in zip(slots, chunk, strict=True):
                 slot.held += ids
             if not last:
@@ -133,13 +137,17 @@ class Decoder:
             logits = cap * torch.tanh(logits / cap)
         return logits.view(S, R, -1)
 
-    def _pass(self, rows: Sequence[Sequence[int]], slots: Sequence[Slot]) -> Tensor:
-        """The stream behind the last block, (S, R, C); too few rows for the kernels are filled up with any."""
+    def _pass(self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], *, last: bool) -> Tensor:
+        """The stream behind the last block, (S, R, C); too few rows for the kernels are filled up with any.
+
+        With `last`, of the first rows of one text there may be none.
+        """
         wanted = len(rows[0])
         if len(slots) == 1:
             R = max(wanted, LEAST_ROWS)
             ids = [*rows[0], *[0] * (R - wanted)]
-            return self._stream(ids, RowsOfOne(self.config, slots[0], R, self._mask)).view(1, R, -1)[:, :wanted]
+            x = self._stream(ids, RowsOfOne(self.config, slots[0], R, self._mask), last=last and wanted == R)
+            return x[None, :wanted]
         first, end = min(slot.index for slot in slots), max(slot.index for slot in slots) + 1
         R = max(wanted, -(-LEAST_ROWS // (end - first)))
         all_rows = [[0] * R for _ in range(first, end)]  # what lies between them is read as if it went on with anything
@@ -149,8 +157,8 @@ class Decoder:
         x = self._stream([id for row in all_rows for id in row], several).view(end - first, R, -1)
         return x[[slot.index - first for slot in slots], :wanted]
 
-    def _stream(self, ids: list[int], places: Rows) -> Tensor:
-        """N ids to the stream behind the last block, (N, C)."""
+    def _stream(self, ids: list[int], places: Rows, *, last: bool = False) -> Tensor:
+        """N ids to the stream behind the last block, (N, C), or with `last` (LEAST_ROWS, C) of the last ones."""
         tokens = torch.tensor(ids, device=self.device)
         x = self._embedding[tokens]  # (N, C)
         if self._positions is not None:
@@ -165,7 +173,10 @@ class Decoder:
                     self._turn(qkv, turns)
             else:
                 qkv = self._project(x, layer, product, turns)
-            x = product.out.add(places.attend(number, qkv), x)
+            read = places.attend(number, qkv)
+            if last and number == self.config.n_layer - 1:  # nothing looks at the others any more
+                x, read = x[-LEAST_ROWS:], read[-LEAST_ROWS:]
+            x = product.out.add(read, x)
             h = product.up(self._norm(x, layer.norms[1] if layer.norms else None), fused)
             if kind == "silu":
                 gate, up = h.chunk(2, dim=-1)
@@ -187,6 +198,10 @@ class Decoder:
         """Norm each head's query and key, in place."""
         config = self.config
         qk = qkv.view(len(qkv), -1, config.head_size)[:, : config.n_head + config.kv_heads]
+        if not self._is_wide:
+            normed = F.rms_norm(qk, (config.head_size,), None, config.eps)
+            qk.copy_(normed if weights is None else normed * weights)
+            return
         lengths = torch.linalg.vector_norm(qk, dim=-1, keepdim=True)  # (N, H + G, 1)
         qk.mul_(torch.addcmul(self._eps, lengths, lengths, value=1 / config.head_size).rsqrt_())
         if weights is not None:
@@ -195,12 +210,18 @@ class Decoder:
     def _turn(self, qkv: Tensor, turns: Tensor) -> None:
         """Turn each head's query and key by its position, in place."""
         config = self.config
-        pairs = torch.view_as_complex(qkv.view(len(qkv), -1, config.head_size // 2, 2))
-        pairs[:, : config.n_head + config.kv_heads].mul_(turns)
+        pairs = qkv.view(len(qkv), -1, config.head_size // 2, 2)[:, : config.n_head + config.kv_heads]
+        if self._is_wide:
+            torch.view_as_complex(pairs).mul_(turns)
+            return
+        (x, y), (cos, sin) = pairs.unbind(-1), turns.unbind(-1)
+        pairs.copy_(torch.stack((x * cos - y * sin, x * sin + y * cos), dim=-1))
 
     def _norm(self, x: Tensor, weights: tuple[Tensor, Tensor | None] | None) -> Tensor:
         if weights is not None:
             return F.layer_norm(x, (self.config.n_embd,), weights[0], weights[1], self.config.eps)
+        if not self._is_wide:
+            return F.rms_norm(x, (self.config.n_embd,), None, self.config.eps)
         lengths = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # less work than torch's own norm, with few rows
         return x * torch.addcmul(self._eps, lengths, lengths, value=1 / self.config.n_embd).rsqrt_()
 
@@ -214,6 +235,11 @@ class Decoder:
         qkv = F.linear(self._norm(self._embedding, None), layer.qkv.to(self.dtype))
         self._norm_heads(qkv, layer.qk_norm)
         return qkv
+
+
+def stream_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The numbers between the products: wider than the weights where that costs nothing."""
+    return torch.float32 if device.type == "cpu" and dtype != torch.float64 else dtype
 
 
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}

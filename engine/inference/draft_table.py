@@ -8,8 +8,7 @@ models", 1998): most tell so little that a table without them is not only smalle
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,16 +61,20 @@ TINY = 1e-9
 STEPS = 16
 """How finely logarithms of shares are kept: steps per nat, in a byte each."""
 
-SHARES = tuple(math.exp(-step / STEPS) for step in range(256))
+SHARES = np.exp(-np.arange(256) / STEPS)
 
 LEAST_SHARE = 0.003
 """What is less likely to follow is not weighed for a guess."""
+
+MOST_SPREAD = 1 << 21
+"""Tokens that contexts of one length take from shorter ones, all together: several times what a table of the whole
+budget came to. Where it would be more, each has its own alone."""
 
 REMEMBERED = 1 << 13
 """Contexts whose candidates are at hand, at most."""
 
 Array = npt.NDArray[Any]
-Candidates = tuple[tuple[int, ...], tuple[float, ...]]
+Candidates = tuple[Sequence[int], Sequence[float]]
 """Token ids, and the logarithms of their shares."""
 
 
@@ -93,15 +96,13 @@ class DraftTable:
         self.vocab_size, self.arrays, self.bits = vocab_size, arrays, id_bits(vocab_size)
         self.longest = len(arrays["counts"]) - 1
         packed, parents = _unfold(arrays, self.bits)
-        ends = np.cumsum(arrays["widths"], dtype=np.int64)
-        self._parents, self._ends, self._widths = parents.tolist(), ends.tolist(), arrays["widths"].tolist()
-        self._ids, self._steps = arrays["ids"].tolist(), arrays["shares"].tolist()  # lists are quicker to slice
-        rows = iter(range(len(ends)))
+        ends, self._ids, self._logarithms = _spread(arrays, parents, vocab_size)
+        self._ends = ends.tolist()
+        rows = iter(range(len(parents)))
         find = [dict(zip(contexts.tolist(), rows, strict=False)) for contexts in packed]
         self._search: list[tuple[int, Callable[[int], int | None]]] = [
             ((1 << length * self.bits) - 1, find[length].get) for length in reversed(range(len(find)))
         ]  # the longest first; all know the empty context
-        self._decoded: dict[int, dict[int, float]] = {}
         self._remembered: dict[int, Candidates] = {}
 
     def candidates(self, context: int) -> Candidates:
@@ -114,28 +115,11 @@ class DraftTable:
             if (found := find(context & mask)) is not None:
                 row = found
                 break
-        shares = self._shares(row)
         if len(self._remembered) >= REMEMBERED:
             self._remembered.clear()
-        known = self._remembered[context] = tuple(shares), tuple(map(math.log, shares.values()))
+        own = slice(self._ends[row], self._ends[row + 1])
+        known = self._remembered[context] = self._ids[own].tolist(), self._logarithms[own].tolist()
         return known
-
-    def _shares(self, row: int) -> dict[int, float]:
-        """How likely tokens are after a stored context: its own, and for the rest what its parent says."""
-        if (known := self._decoded.get(row)) is not None:
-            return known
-        own = slice(self._ends[row] - self._widths[row], self._ends[row])
-        told = [SHARES[step] for step in self._steps[own]]
-        rest = 1.0 - sum(told)
-        parent = self._shares(self._parents[row]) if row and rest > 0.0 else {}
-        shares = {token: scaled for token, share in parent.items() if (scaled := rest * share) >= LEAST_SHARE}
-        for token, share in zip(self._ids[own], told, strict=True):
-            if (total := share + rest * parent.get(token, 0.0)) >= LEAST_SHARE:
-                shares[token] = total
-        if len(self._decoded) >= REMEMBERED:
-            self._decoded.clear()
-        self._decoded[row] = shares
-        return shares
 
     def save(self, folder: Path) -> None:
         """Write it into a checkpoint's or a run's directory, in a folder of its own, in one step.
@@ -180,6 +164,41 @@ def _unfold(arrays: dict[str, Array], bits: int) -> tuple[list[Array], Array]:
         oldest = arrays["oldest"][begin:end].astype(np.uint64) << np.uint64(length * bits)
         packed.append(packed[-1][nth] | oldest)
     return packed, np.concatenate(parents)
+
+
+def _spread(arrays: dict[str, Array], parents: Array, vocab_size: int) -> tuple[Array, Array, Array]:
+    """What may follow each context: its own tokens, and for the rest of their shares those of its parent.
+
+    All at once, as a context alone takes some ten times as long, and most of a text's are met once.
+
+    Returns:
+        Where each one's tokens end, (N + 1,) from 0 on; these tokens' ids, and the logarithms of their shares.
+    """
+    told, widths = SHARES[arrays["shares"]], arrays["widths"].astype(np.int64)
+    bounds = np.concatenate(([0], np.cumsum(widths)))
+    rests = 1.0 - np.bincount(np.repeat(np.arange(len(widths)), widths), told, len(widths))
+    ids, shares, sizes = np.zeros(0, np.int64), np.zeros(0), np.zeros(1, np.int64)  # of the contexts one shorter
+    before = begin = 0  # their first row, and that of these
+    parts = []
+    for count in arrays["counts"].tolist():
+        rows, own = slice(begin, begin + count), slice(bounds[begin], bounds[begin + count])
+        parent, rest = parents[rows] - before, rests[rows]
+        taken = np.where(rest > 0.0, sizes[parent], 0)
+        if taken.sum() > MOST_SPREAD:
+            taken = np.zeros_like(taken)
+        place = np.arange(taken.sum()) + np.repeat((np.cumsum(sizes) - sizes)[parent] - np.cumsum(taken) + taken, taken)
+        keys = np.concatenate((np.repeat(np.arange(count), widths[rows]), np.repeat(np.arange(count), taken)))
+        keys = keys * vocab_size + np.concatenate((arrays["ids"][own].astype(np.int64), ids[place]))
+        both = np.concatenate((told[own], shares[place] * np.repeat(rest, taken)))
+        order = np.argsort(keys, kind="stable")
+        keys, starts = keys[order], _groups(keys[order])[0]
+        total = np.add.reduceat(both[order], starts)
+        keys, shares = keys[starts][total >= LEAST_SHARE], total[total >= LEAST_SHARE]
+        ids, sizes = keys % vocab_size, np.bincount(keys // vocab_size, minlength=count)
+        parts.append((ids, shares, sizes))
+        before, begin = begin, begin + count
+    ids, shares, sizes = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return np.concatenate(([0], np.cumsum(sizes))), _narrow(ids), np.log(shares).astype(np.float32)
 
 
 def _is_sound(vocab_size: int, arrays: dict[str, Array]) -> bool:

@@ -189,10 +189,8 @@ class Generation:
         return self._next()
 
     def _next(self) -> Token:
-        from engine.inference.together import read_together  # which knows of this module
-
-        while self.is_waiting:
-            read_together([self])
+        if not self._ahead:
+            self._read()
         token, logprob, top = self._ahead.popleft()
         if logprob != logprob:  # NaN
             raise self.model.no_number()
@@ -205,6 +203,13 @@ class Generation:
         if self._stream.stopped:
             self._finish("stop")
         return Token(token, position, text, self.model.tokenizer.piece(token), min(logprob, 0.0), top)
+
+    def _read(self) -> None:
+        """Have the next token drawn."""
+        from engine.inference.together import read_together  # which knows of this module
+
+        while self.is_waiting:
+            read_together([self])
 
     # What `engine.inference.together` asks for, and brings.
 

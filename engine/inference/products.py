@@ -82,6 +82,8 @@ class Int8:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        if weight.shape[1] % INT8_COLUMNS:  # the kernel would read beyond them
+            raise ValueError(f"{weight.shape[1]} columns are no multiple of {INT8_COLUMNS}")
         scale = weight.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12) / 127  # (N, 1)
         scale = scale.bfloat16().float()  # the weights are divided by what they are multiplied with later
         self._weight = (weight / scale).round_().clamp_(-127, 127).to(torch.int8)  # (N, K)

@@ -15,6 +15,9 @@ ROW_COST = 0.02
 SLOWNESS = 0.1
 """By this share a new measurement moves the old ones."""
 
+FIRST_PASSES = 3
+"""So many passes of a size are made before it is judged, by the shortest: the first of a size are often slow."""
+
 TRY_AGAIN = 200
 """After so many passes a choice that was given up is measured again: what else the machine does changes."""
 
@@ -42,13 +45,16 @@ class Tempo:
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
         self._tried: dict[int, int] = {}
+        self._times: dict[int, int] = {}
         self._passes = 0
 
     def see(self, rows: int, seconds: float) -> None:
         """Take in what a pass of so many rows took."""
         before = self._seconds.get(rows, seconds)
+        self._times[rows] = self._times.get(rows, 0) + 1
         # what else the machine does can only make it longer, so a longer one counts for less
-        self._seconds[rows] = before + (SLOWNESS if seconds > before else 3 * SLOWNESS) * (seconds - before)
+        up, down = (SLOWNESS, 3 * SLOWNESS) if self._times[rows] > FIRST_PASSES else (0.0, 1.0)
+        self._seconds[rows] = before + (up if seconds > before else down) * (seconds - before)
         self._tried[rows] = self._passes
 
     def choose(self, choices: Sequence[int], hopes: Sequence[Hope]) -> int:
@@ -63,16 +69,18 @@ class Tempo:
             return choices[0]
         count = len(hopes)
         for rows in choices:
-            known = rows * count in self._seconds
-            if known and self._passes - self._tried[rows * count] > TRY_AGAIN:
+            times = self._times.get(rows * count, 0)
+            if times and (times < FIRST_PASSES or self._passes - self._tried[rows * count] > TRY_AGAIN):
                 return rows
         return max(choices, key=lambda rows: sum(hope.tokens(rows) for hope in hopes) / self._cost(rows * count))
 
     def _cost(self, rows: int) -> float:
-        """Seconds of a pass, measured, or reckoned from the nearest that was."""
+        """Seconds of a pass, measured, or the least that it may be by the nearest that was, so that it is tried."""
         if rows in self._seconds:
             return self._seconds[rows]
         if not self._seconds:
             return 1 + ROW_COST * rows
         near = min(self._seconds, key=lambda other: abs(other - rows))
+        if rows < near:  # each row may cost as much as the next
+            return self._seconds[near] * rows / near
         return self._seconds[near] * (1 + ROW_COST * rows) / (1 + ROW_COST * near)

@@ -20,6 +20,10 @@ from engine.inference.stream import Token
 MOST_TOGETHER = 64
 """Texts in one pass; more take turns."""
 
+MOST_GUESSING = 4
+"""Texts in a pass that guesses are read along for. Each waits for the token of every other: of many there is always one
+that lacks its own, so that what the others have ahead saves no pass."""
+
 WIDEST_GAP = 2
 """Texts share a pass when their slots lie at most so many times as far apart as there are texts."""
 
@@ -73,6 +77,7 @@ def _pass(generations: Sequence[Generation]) -> None:
     rows = tempo.choose(_choices(generations), [generation.hope for generation in generations])
     began = time.perf_counter()
     guesses = [generation.guesses(rows - 1) for generation in generations]
+    rows = 1 + max(map(len, guesses))  # there may be fewer than were asked for
     ids = [
         [generation.tokens[-1], *guessed, *[0] * (rows - 1 - len(guessed))]
         for generation, guessed in zip(generations, guesses, strict=True)
@@ -85,7 +90,8 @@ def _pass(generations: Sequence[Generation]) -> None:
 def _choices(generations: Sequence[Generation]) -> list[int]:
     """How many rows of each text can be read."""
     room = min(generation.room for generation in generations)
-    most = room if all(generation.speculates for generation in generations) else 1
+    guessing = len(generations) <= MOST_GUESSING and all(generation.speculates for generation in generations)
+    most = room if guessing else 1
     few = [4, 8] if len(generations) == 1 else [1, 2, 4, 8]
     return [rows for rows in few if rows <= most] or [1]
 

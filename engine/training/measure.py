@@ -16,13 +16,13 @@ import psutil
 import torch
 from torch.optim import Optimizer
 
+from engine.allocation import keep_freed_memory
 from engine.config import TrainConfig
 from engine.devices import resolve_device
 from engine.errors import DeviceError, MiniGPTError
 from engine.model.gpt import GPT
 from engine.processes import lower_priority
 from engine.text.batches import Batches
-from engine.allocation import keep_freed_memory
 from engine.training.distributed import ALONE
 from engine.training.estimate import Measurement, MeasureRequest, check_fits, estimate, free_memory, window
 from engine.training.precision import choose_precision

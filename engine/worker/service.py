@@ -259,6 +259,8 @@ class Writer:
         now, due = time.monotonic(), self.due
         if now >= due:
             self._draw()
+            while due == -math.inf and self.generation.finish_reason is None and not self.generation.is_waiting:
+                self._draw()  # all that is ready, so that the next pass is for all texts again
             # The beat counts on from when this token was due, not from when it came, so that delays do not add up.
             self._beat = now if due == -math.inf else max(due, now - CATCH_UP_SECONDS)
         if self.generation.finish_reason is not None:

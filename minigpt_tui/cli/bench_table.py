@@ -46,7 +46,7 @@ def facts_lines(facts: Facts) -> list[str]:
     busy = f", {100 * facts.cpu_in_use:.0f}% in use by other programs" if facts.cpu_in_use >= WORTH_SAYING else ""
     rows = [
         ("model", f"{facts.model}: {facts.family}, {count(facts.parameters)} parameters, {shape}"),
-        ("device", f"{device}, {facts.threads} thread" + ("" if facts.threads == 1 else "s")),
+        ("device", f"{device}, {_threads(facts.threads)}"),
         ("processor", facts.processor + busy),
         ("versions", f"torch {facts.torch}, minigpt-tui {facts.minigpt_tui}"),
     ]
@@ -65,16 +65,25 @@ def print_figures(figures: Sequence[Figure]) -> None:
 
 
 def _table(figures: Sequence[Figure]) -> Table:
-    """A row for each precision, a column for each measure that there is."""
+    """A row for each precision, a column for each measure that there is; threads where the rows have not the same."""
     found = {(figure.precision, figure.measure): figure for figure in figures}
     heads = [measure for measure in HEADS if any(figure.measure == measure for figure in figures)]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("\nprecision")
     for measure in heads:
         table.add_column(HEADS[measure], justify="right")
+    threads = {figure.precision: figure.details["threads"] for figure in figures if "threads" in figure.details}
+    differ = len(set(threads.values())) > 1
     for precision in dict.fromkeys(figure.precision for figure in figures if figure.measure in HEADS):
-        table.add_row(precision, *(_cell(found.get((precision, measure))) for measure in heads))
+        name = Text(precision)
+        if differ and precision in threads:
+            name.append(f"\n{_threads(int(threads[precision]))}", "dim")
+        table.add_row(name, *(_cell(found.get((precision, measure))) for measure in heads))
     return table
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread" if number == 1 else f"{number} threads"
 
 
 def _cell(figure: Figure | None) -> Text:

@@ -13,7 +13,7 @@ from engine.config import SamplingParams
 from minigpt_tui.cli.failures import INTERRUPTED
 from minigpt_tui.cli.options import Common, Pace, engine_options, pass_common, sampling_options, sampling_params
 from minigpt_tui.cli.streams import check_text, read_prompt, say, write_json, write_text
-from minigpt_tui.cli.writing import as_json, open_model, read_by, write
+from minigpt_tui.cli.writing import as_json, open_model, read_by, write_all
 
 SAMPLE_TOKENS = 300
 """Length of the sample that `minigpt-tui` writes where there is no terminal."""
@@ -92,20 +92,20 @@ def _write_samples(
     read = read_by(model, prompt)
     if params.seed is None:
         say(f"seed {seed}")
-    for k, mine in enumerate(each):
-        if k and not as_lines:
-            write_text("\n")  # an empty line between texts
-        written = write(
-            model,
-            read,
-            mine,
-            (lambda _: None) if as_lines else write_text,
-            pace=pace,
-            alternatives=logprobs or 0,
-        )
+    texts = write_all(
+        model,
+        read,
+        each,
+        (lambda _: None) if as_lines else write_text,
+        pace=pace,
+        alternatives=logprobs or 0,
+    )
+    for k, written in enumerate(texts, start=1):
         if as_lines:
             write_json(as_json(model, read, written, logprobs))
         else:
             write_text("\n")
         if written.finish_reason == "cancelled":
             raise click.exceptions.Exit(INTERRUPTED)
+        if k < num_samples and not as_lines:
+            write_text("\n")  # an empty line between texts

@@ -1,17 +1,18 @@
-"""One text from one prompt, as the shell wants it: the engine in this process, the text to stdout while it is
-written, ctrl+c ending the text and keeping what was written. Imports torch only when a model is opened.
+"""Texts from one prompt, as the shell wants them: the engine in this process, each text to stdout while it is
+written, ctrl+c ending it and keeping what was written. Imports torch only when a model is opened.
 """
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from engine.config import SamplingParams
+from engine.errors import MiniGPTError
 from engine.inference.stream import Token
 from engine.validation import to_dict
 from minigpt_tui.cli.options import Common
@@ -19,11 +20,16 @@ from minigpt_tui.cli.streams import say
 
 if TYPE_CHECKING:
     from engine.checkpoints import LoadedModel
-    from engine.inference.generator import Generation
 
 
 NAP_SECONDS = 0.05
 """Between tokens of a slow pace, how long ctrl+c may go unnoticed."""
+
+MOST_HELD = 1 << 20
+"""Tokens, their alternatives among them, that are written ahead of what is shown, about."""
+
+CACHE_BYTES = 1 << 30
+"""What keys and values of texts that are written together may take in float32, about; one text has what it needs."""
 
 
 @dataclass(frozen=True)
@@ -93,49 +99,176 @@ def write(
         pace: Tokens per second at most; 0 for no limit.
         alternatives: How many of the likeliest tokens each token is reported with.
     """
-    from engine.inference.generator import Generation
-
-    began = time.perf_counter()
-    generation = Generation(model, prompt.tokens, params, alternatives=alternatives)
-    text: list[str] = []
-    tokens: list[Token] = []
-    first = last = began
-    with _CancelledByInterrupt(generation) as interrupt:
-        for token in generation:
-            last = time.perf_counter()
-            if not tokens:
-                first = last
-            elif pace > 0:  # from the beginning, so that a slow token does not slow the ones after it
-                interrupt.wait(first + len(tokens) / pace - last)
-                last = time.perf_counter()
-            tokens.append(token)
-            if token.text:
-                text.append(token.text)
-                on_text(token.text)
-    if generation.tail:
-        text.append(generation.tail)
-        on_text(generation.tail)
-    return Written(
-        text="".join(text),
-        tokens=tokens,
-        new_tokens=generation.new_tokens,
-        finish_reason=generation.finish_reason or "cancelled",
-        seed=generation.seed,
-        params=params,
-        tokens_per_second=(len(tokens) - 1) / (last - first) if last > first else 0.0,
-        time_to_first_token=first - began if tokens else 0.0,
-    )
+    text = _Text(model, prompt, params, alternatives)
+    with _Interrupt() as interrupt:
+        for token in text.generation:
+            if text.tokens and pace > 0:  # from the beginning, so that a slow token does not slow the ones after it
+                interrupt.wait(text.first + len(text.tokens) / pace - time.perf_counter())
+            text.add(token)
+            text.show(on_text)
+            if interrupt.pressed:
+                break
+    return text.end(on_text)
 
 
-class _CancelledByInterrupt:
-    """While it is entered, the first ctrl+c cancels the generation; a second one interrupts the program."""
+def write_all(
+    model: LoadedModel,
+    prompt: Prompt,
+    params: Sequence[SamplingParams],
+    on_text: Callable[[str], None],
+    *,
+    pace: float = 0.0,
+    alternatives: int = 0,
+) -> Iterator[Written]:
+    """Write several texts, and return each when it has ended: in their order, and what `write` would have written.
 
-    def __init__(self, generation: Generation) -> None:
-        self._generation = generation
-        self._pressed = False  # no threading.Event: a signal may come while this very thread holds its lock
+    Without a pace they share passes through the model: while one is shown, those that follow are written along and held
+    back, and what the next one has by then is shown at once. ctrl+c ends them all.
 
-    def __enter__(self) -> _CancelledByInterrupt:
-        self._before = signal.signal(signal.SIGINT, self._interrupt)
+    Args:
+        model: A loaded model.
+        prompt: What they all write on from.
+        params: How to draw, of each text.
+        on_text: As in `write`, called with one text after the other.
+        pace: Of each, as in `write`.
+        alternatives: As in `write`.
+
+    Raises:
+        KeyboardInterrupt: ctrl+c came when the latest text had just ended by itself.
+    """
+    if pace > 0:
+        for each in params:
+            yield write(model, prompt, each, on_text, pace=pace, alternatives=alternatives)
+        return
+    at_once = _most_together(model)
+    for start in range(0, len(params), at_once):
+        yield from _write_together(model, prompt, params[start : start + at_once], on_text, alternatives)
+
+
+def _most_together(model: LoadedModel) -> int:
+    """How many texts share passes; of a large model as many as there is room for."""
+    from engine.inference.together import MOST_TOGETHER
+
+    config = model.config
+    cache = 4 * 2 * config.n_layer * config.kv_heads * config.head_size * config.block_size
+    return max(1, min(MOST_TOGETHER, CACHE_BYTES // cache))
+
+
+def _write_together(
+    model: LoadedModel,
+    prompt: Prompt,
+    params: Sequence[SamplingParams],
+    on_text: Callable[[str], None],
+    alternatives: int,
+) -> Iterator[Written]:
+    from engine.inference.together import read_together
+
+    texts = [_Text(model, prompt, each, alternatives) for each in params]
+    ahead = MOST_HELD // (len(texts) * (1 + alternatives))
+    for number, text in enumerate(texts):
+        with _Interrupt() as interrupt:
+            text.show(on_text)
+            while not text.has_ended and not interrupt.pressed:
+                held = [each for each in texts[number + 1 :] if not each.has_ended and len(each.tokens) < ahead]
+                read_together([text.generation, *(each.generation for each in held)])
+                for each in (text, *held):
+                    each.step()
+                text.show(on_text)
+        yield text.end(on_text)
+        if interrupt.pressed:
+            raise KeyboardInterrupt
+
+
+class _Text:
+    """A text that is being written, what of it was shown, and when its tokens came.
+
+    Args:
+        model: As in `write`; so with the others.
+
+    Attributes:
+        first: When its first token came.
+    """
+
+    def __init__(self, model: LoadedModel, prompt: Prompt, params: SamplingParams, alternatives: int) -> None:
+        from engine.inference.generator import Generation
+
+        self._began = self.first = self._last = time.perf_counter()
+        self.generation = Generation(model, prompt.tokens, params, alternatives=alternatives)
+        self.tokens: list[Token] = []
+        self._params = params
+        self._pieces: list[str] = []
+        self._shown = 0
+        self._problem: MiniGPTError | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is no more to come."""
+        return self.generation.finish_reason is not None or self._problem is not None
+
+    def step(self) -> None:
+        """Take the tokens that were drawn for it; what goes wrong is raised when it ends, as others go before.
+
+        All of them, so that the next pass is for all texts again.
+        """
+        try:
+            while not self.has_ended and not self.generation.is_waiting:
+                if (token := next(self.generation, None)) is not None:
+                    self.add(token)
+        except MiniGPTError as problem:
+            self._problem = problem
+
+    def add(self, token: Token) -> None:
+        """Take in a token that has just come."""
+        self._last = time.perf_counter()
+        if not self.tokens:
+            self.first = self._last
+        self.tokens.append(token)
+        if token.text:
+            self._pieces.append(token.text)
+
+    def show(self, on_text: Callable[[str], None]) -> None:
+        """Show what is new."""
+        if new := "".join(self._pieces[self._shown :]):
+            self._shown = len(self._pieces)
+            on_text(new)
+
+    def end(self, on_text: Callable[[str], None]) -> Written:
+        """End it, if it has not ended by itself, and show what it held back until then.
+
+        Raises:
+            MiniGPTError: Something went wrong with it.
+        """
+        if self._problem is not None:
+            raise self._problem
+        self.generation.cancel()
+        if self.generation.tail:
+            self._pieces.append(self.generation.tail)
+            self.show(on_text)
+        seconds = self._last - self.first
+        return Written(
+            text="".join(self._pieces),
+            tokens=self.tokens,
+            new_tokens=self.generation.new_tokens,
+            finish_reason=self.generation.finish_reason or "cancelled",
+            seed=self.generation.seed,
+            params=self._params,
+            tokens_per_second=(len(self.tokens) - 1) / seconds if seconds > 0 else 0.0,
+            time_to_first_token=self.first - self._began if self.tokens else 0.0,
+        )
+
+
+class _Interrupt:
+    """While it is entered, the first ctrl+c is noted, for the text to end; a second one interrupts the program.
+
+    Attributes:
+        pressed: Whether it came. No threading.Event: a signal may come while this very thread holds its lock.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __enter__(self) -> _Interrupt:
+        self._before = signal.signal(signal.SIGINT, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,13 +277,12 @@ class _CancelledByInterrupt:
     def wait(self, seconds: float) -> None:
         """Sleep, at most until a moment after ctrl+c."""
         until = time.monotonic() + seconds
-        while not self._pressed and (left := until - time.monotonic()) > 0:
+        while not self.pressed and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, NAP_SECONDS))
 
-    def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
+    def _note(self, _signal: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._generation.cancel()
-        self._pressed = True
+        self.pressed = True
 
 
 def as_json(model: LoadedModel, prompt: Prompt, written: Written, logprobs: int | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tiny_models import TINY_TEXT, make_tiny
 
 from engine.benchmarking import session
 from engine.benchmarking.figures import MEASURES, UNITS, Figure, LeftOut
+from engine.benchmarking.figures import figure as figure_of
 from engine.catalog import read_record
 from engine.checkpoints import open_checkpoint, save_checkpoint, write_record
 from engine.config import Precision
@@ -21,6 +22,7 @@ from engine.text.library import open_corpus
 from engine.text.provenance import text_record
 from engine.training import measure as step_times
 from engine.training.estimate import Measurement
+from minigpt_tui.cli.bench_table import print_figures
 
 HASTE = ("--seconds", "0.1")
 
@@ -70,6 +72,8 @@ def test_every_figure_has_its_unit_its_rounds_and_what_it_is_of(measure, with_te
     assert found["prefill", "fp32"]["tokens"] == facts["block_size"] // 2
     assert found["first-token", "fp32"]["characters"] == facts["block_size"] - 1  # 200 do not fit
 
+    assert found["decode", "bf16"]["threads"] == 1
+
     losses = {precision: figure for (name, precision), figure in found.items() if name == "loss"}
     assert losses["fp32"]["against_fp32"] == 0
     for figure in losses.values():
@@ -116,6 +120,17 @@ def test_the_table_has_a_row_for_each_precision_and_stdout_has_results_alone(cli
     assert [row[0] for row in rows if row and row[0] in ("fp32", "bf16")] == ["bf16", "fp32"]
     assert "reading" not in result.out
     assert "memory" not in result.out
+
+
+def test_the_table_says_with_how_many_threads_each_precision_was_measured_where_they_differ(capsys):
+    def measured(*threads):
+        given = zip(("fp32", "int8"), threads, strict=True)
+        print_figures([figure_of("decode", precision, [500.0], threads=number) for precision, number in given])
+        return capsys.readouterr().out
+
+    assert "thread" not in measured(2, 2)
+    lines = measured(2, 1).splitlines()
+    assert [line.strip() for line in lines if "thread" in line] == ["2 threads", "1 thread"]
 
 
 def test_the_loss_is_the_same_every_time_and_is_told_against_fp32_that_was_not_asked_for(measure, with_text):

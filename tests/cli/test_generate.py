@@ -63,6 +63,107 @@ def test_samples_use_the_seeds_that_follow(generate):
     assert together == "\n\n".join(record["text"] for record in records) + "\n"
 
 
+TIMING = ("tokens_per_second", "time_to_first_token")
+
+
+def records_of(result):
+    """Its records, and without what the clock says."""
+    assert result.status == 0, result.err
+    records = [json.loads(line) for line in result.out.splitlines()]
+    assert all(record.pop(name) > 0 for record in records for name in TIMING)
+    return records
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("-n", 90, "-t", 1.5),  # beyond the window of 64
+        ("-n", 60, "-t", 2, "--stop", "e", "--stop", "goes w"),
+        ("-n", 30, "-t", 1.3, "--top-p", 0.9, "--repetition-penalty", 1.2, "--logprobs", 3),
+        ("-n", 30, "-t", 0, "--logprobs", 0),
+    ],
+)
+def test_samples_that_are_written_together_are_what_each_alone_would_be(generate, settings):
+    words = ("The fox", "--json", *settings)
+    together = records_of(generate(*words, "--seed", 30, "--num-samples", 5))
+    alone = [record for k in range(5) for record in records_of(generate(*words, "--seed", 30 + k))]
+    assert together == alone
+    if "--stop" in settings:
+        assert len({record["tokens"] for record in together}) > 1
+        assert {record["finish_reason"] for record in together} == {"stop"}
+
+
+def test_samples_are_the_same_bytes_together_in_turns_and_one_after_the_other(shell, generate, tiny_model, monkeypatch):
+    words = ("The", "-n", 40, "-t", 1.7, "--seed", 3, "--stop", "go", "--num-samples", 5)
+    alone = generate(*words, "--pace", 1e6)
+    assert alone.out.count("\n\n") >= 4
+    assert shell("generate", *words, "--model", tiny_model) == alone
+    monkeypatch.setattr("engine.inference.together.MOST_TOGETHER", 2)
+    assert generate(*words) == alone
+    monkeypatch.setattr("minigpt_tui.cli.writing.MOST_HELD", 25)  # five tokens of each
+    assert generate(*words) == alone
+
+
+def test_the_first_sample_streams_while_the_others_are_written_along_and_held_back(generate, monkeypatch):
+    from engine.inference import together
+
+    shown, passes, read = [], [], together.read_together
+
+    def watched(generations):
+        passes.append([generation.seed for generation in generations])
+        shown.append(len(pieces))
+        return read(generations)
+
+    pieces = []
+    monkeypatch.setattr(together, "read_together", watched)
+    monkeypatch.setattr("minigpt_tui.cli.generate.write_text", pieces.append)
+    assert generate("The", "-n", 20, "-t", 1.5, "--seed", 3, "--num-samples", 3).status == 0
+    assert passes[0] == [3, 4, 5]
+    assert shown == sorted(shown)
+    assert shown[-1] >= 15  # token by token
+    first = pieces.index("\n")
+    assert first >= 15
+    assert len(pieces[first + 2]) > 15  # what the second had, at once
+
+
+def test_no_more_texts_are_written_together_than_their_caches_have_room(generate, tiny_model, monkeypatch):
+    from engine.checkpoints import load_model
+    from engine.inference import together
+
+    at_once, read = set(), together.read_together
+
+    def watched(generations):
+        at_once.add(len(generations))
+        return read(generations)
+
+    config = load_model(str(tiny_model), "cpu", "fp32").config
+    cache = 8 * config.n_layer * config.kv_heads * config.head_size * config.block_size
+    monkeypatch.setattr(together, "read_together", watched)
+    monkeypatch.setattr("minigpt_tui.cli.writing.CACHE_BYTES", 3 * cache)
+    assert generate("The", "-n", 5, "--seed", 3, "--num-samples", 7).status == 0
+    assert max(at_once) == 3
+
+
+def test_what_goes_wrong_with_a_sample_is_told_behind_those_before_it(generate, monkeypatch):
+    from engine.inference.generator import Generation
+
+    draw = Generation.__next__
+
+    def without_numbers(generation):
+        if generation.seed == 4 and generation.new_tokens == 6:
+            raise generation.model.no_number()
+        return draw(generation)
+
+    words = ("The", "-n", 20, "-t", 1.5, "--seed", 3)
+    first, second = generate(*words).out, generate("The", "-n", 6, "-t", 1.5, "--seed", 4).out
+    monkeypatch.setattr(Generation, "__next__", without_numbers)
+    failed = generate(*words, "--num-samples", 3)
+    assert failed.status == 1
+    assert failed.is_one_error_line
+    assert "no number" in failed.err
+    assert failed.out == first + "\n" + second[:-1]
+
+
 def test_a_stop_string_ends_the_text_and_is_not_in_it(generate):
     whole = generate("The fox", "-n", 60, "--seed", 7).out[:-1]
     stop = whole[20:22]
@@ -104,7 +205,17 @@ def test_ctrl_c_keeps_the_text_and_leaves_with_130(shell, tiny_model):
     assert whole.out.startswith(stopped.out[:-1])
 
 
-def test_ctrl_c_in_json_keeps_the_text_with_its_reason(generate, monkeypatch):
+def test_ctrl_c_ends_all_samples_and_prints_the_one_that_was_streaming(shell, generate, tiny_model):
+    words = ("The", "-n", 200_000, "-t", 1.5, "--seed", 3)
+    stopped = shell("generate", *words, "--num-samples", 3, "--model", tiny_model, interrupt_after=" ")
+    assert stopped.status == 130
+    assert stopped.err == ""
+    text = stopped.out.removesuffix("\n")
+    assert text in generate("The", "-n", len(text) + 99, "-t", 1.5, "--seed", 3).out
+
+
+@pytest.mark.parametrize(("samples", "tokens"), [(1, 5), (3, 2)])
+def test_ctrl_c_in_json_keeps_the_text_with_its_reason(generate, monkeypatch, samples, tokens):
     from engine.inference.generator import Generation
 
     whole, count, draw = generate("The", "-n", 40, "-t", 0).out, 0, Generation.__next__
@@ -117,13 +228,29 @@ def test_ctrl_c_in_json_keeps_the_text_with_its_reason(generate, monkeypatch):
         return draw(generation)
 
     monkeypatch.setattr(Generation, "__next__", interrupted)
-    result = generate("The", "-n", 40, "-t", 0, "--json", "--num-samples", 3)
+    result = generate("The", "-n", 40, "-t", 0, "--json", "--num-samples", samples)
     assert result.status == 130
     (record,) = map(json.loads, result.out.splitlines())
     assert record["finish_reason"] == "cancelled"
-    assert record["tokens"] == 4
+    assert record["tokens"] == tokens
     assert whole.startswith(record["text"])
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_that_comes_too_late_for_a_sample_begins_no_other(generate, monkeypatch):
+    from minigpt_tui.cli import writing
+
+    def interrupting(text, on_text):
+        show(text, on_text)
+        if len(text.tokens) == 6:
+            signal.raise_signal(signal.SIGINT)
+
+    show = writing._Text.show
+    monkeypatch.setattr(writing._Text, "show", interrupting)
+    result = generate("The", "-n", 6, "-t", 0, "--num-samples", 3)
+    assert result.status == 130
+    monkeypatch.undo()
+    assert result.out.rstrip("\n") + "\n" == generate("The", "-n", 6, "-t", 0).out
 
 
 def test_pace_bounds_the_speed(generate):

@@ -70,7 +70,17 @@ def test_transformers_opens_it_as_it_is_and_writes_the_same():
     seen = torch.ones_like(ids)  # said, or every newline, which has the padding's id 0, would be masked
     greedy = theirs.generate(ids, attention_mask=seen, do_sample=False, max_new_tokens=60, pad_token_id=0)[0].tolist()
     answer = minigpt(
-        "generate", "First Citizen:\nBefore we proceed", "-n", "60", "-t", "0", "--json", "--device", "cpu"
+        "generate",
+        "First Citizen:\nBefore we proceed",
+        "-n",
+        "60",
+        "-t",
+        "0",
+        "--json",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
     )
     assert json.loads(answer.stdout)["text"] == tokenizer.decode(greedy[ids.shape[1] :])
     ours = load_model("shakespeare", "cpu", "fp32")

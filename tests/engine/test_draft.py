@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import safetensors.torch
 import torch
 from hypothesis import given, settings
@@ -198,6 +199,52 @@ def test_shares_are_those_of_the_text_to_a_few_percent():
         share = sum(text[place + 2] == id for place in places) / len(places)
         assert np.exp(shares[id]) == pytest.approx(share, abs=0.06)
     assert sum(map(np.exp, shares.values())) < 1.04
+
+
+def test_what_follows_a_context_is_its_own_tokens_and_for_the_rest_what_follows_shorter_ones():
+    table = build_table(random_ids(3, 4000, 9), 9)
+    arrays, bits = table.arrays, table.bits
+    packed, parents = draft_table._unfold(arrays, bits)
+    ends = np.cumsum(arrays["widths"], dtype=np.int64)
+
+    def shares_after(row: int) -> dict[int, float]:
+        own = slice(ends[row] - int(arrays["widths"][row]), ends[row])
+        shares = dict(zip(arrays["ids"][own].tolist(), np.exp(arrays["shares"][own] / -16.0).tolist(), strict=True))
+        rest = 1 - sum(shares.values())
+        for token, share in shares_after(parents[row]).items() if row and rest > 0 else ():
+            shares[token] = shares.get(token, 0.0) + rest * share
+        return {token: share for token, share in shares.items() if share >= 0.003}
+
+    longest = arrays["counts"].nonzero()[0][-1]
+    first = int(arrays["counts"][:longest].sum())
+    assert longest >= 2
+    for nth, context in enumerate(packed[longest].tolist()):
+        ids, logarithms = table.candidates(context)
+        found = dict(zip(ids, np.exp(logarithms).tolist(), strict=True))
+        assert found == pytest.approx(shares_after(first + nth), rel=1e-5)
+
+
+def test_a_table_whose_contexts_would_take_too_much_from_a_shorter_one_takes_little_memory(tmp_path):
+    wide, many = 270, 50_000
+    arrays = {
+        "counts": np.array([1, many], np.uint32),
+        "oldest": np.arange(many + 1, dtype=np.uint16),
+        "children": np.array([many], np.uint16),
+        "widths": np.array([wide, *[0] * many], np.uint16),
+        "ids": np.arange(wide, dtype=np.uint16),
+        "shares": np.full(wide, 90, np.uint8),  # 0.0036 each
+    }
+    (tmp_path / TABLE).parent.mkdir()
+    metadata = {"format": draft_table.FORMAT, "vocab_size": "60000"}
+    (tmp_path / TABLE).write_bytes(safetensors.numpy.save(arrays, metadata))
+    tracemalloc.start()
+    table = DraftTable.open(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert table is not None
+    assert peak < 50e6
+    assert len(table.candidates(many + 1)[0]) == wide  # by the empty context
+    assert len(table.candidates(many)[0]) == 0
 
 
 def test_a_table_keeps_to_its_budget_and_uses_it(tmp_path):

@@ -210,7 +210,9 @@ def test_the_cost_of_a_token_does_not_grow_with_the_text(model, monkeypatch):
     read: list[int] = []
     original = Decoder._pass
     monkeypatch.setattr(
-        Decoder, "_pass", lambda self, rows, slots: (read.append(len(rows[0])), original(self, rows, slots))[1]
+        Decoder,
+        "_pass",
+        lambda self, rows, *rest, **only: (read.append(len(rows[0])), original(self, rows, *rest, **only))[1],
     )
     generation = Generation(model, [1], SamplingParams(seed=1, max_new_tokens=1000), speculate=False)
     assert len(list(generation)) == 1000

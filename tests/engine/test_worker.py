@@ -312,23 +312,36 @@ def test_cancelling_keeps_what_was_written(worker: Worker) -> None:
     assert not [event for event in worker.aside if getattr(event, "id", None) == id]
 
 
-def test_several_texts_are_written_side_by_side_and_each_is_its_own(worker: Worker, writer: LoadedModel) -> None:
-    ids = [new_id() for _ in range(3)]
-    for seed, id in enumerate(ids):
-        worker.send(
-            Generate(id=id, model="endless", prompt="The", params=SamplingParams(max_new_tokens=ENDLESS, seed=seed))
-        )
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_several_texts_are_written_side_by_side_and_each_is_its_own(
+    worker: Worker, writer: LoadedModel, precision: str
+) -> None:
+    model = writer if precision == "fp32" else load_model("endless", "cpu", precision)
+    if not model.decoder.rows_alike:
+        pytest.skip("this build of torch has no packed products")
+    wanted = [  # each with its own prompt, settings and end
+        ("The", SamplingParams(max_new_tokens=ENDLESS, seed=0)),
+        ("river, who goes there? " * 6, SamplingParams(max_new_tokens=ENDLESS, seed=1, temperature=1.6, top_k=7)),
+        ("fox", SamplingParams(max_new_tokens=ENDLESS, seed=2, temperature=0.0, repetition_penalty=1.3)),
+    ]
+    ids = [new_id() for _ in wanted]
+    for id, (prompt, params) in zip(ids, wanted, strict=True):
+        worker.send(Generate(id=id, model="endless", prompt=prompt, params=params, device="cpu", precision=precision))
     begun = [[worker.next(id), worker.next(id)] for id in ids]  # all three, before any has ended
-    for id in ids:
-        worker.send(SetParams(id=id, params=SamplingParams(max_new_tokens=300)))
-    for seed, (id, events) in enumerate(zip(ids, begun, strict=True)):
-        events += worker.until_done(id)
+    late = new_id()  # and one that joins them, and ends before them
+    stopping = SamplingParams(max_new_tokens=40, seed=9, stop=("e",))
+    worker.send(Generate(id=late, model="endless", params=stopping, device="cpu", precision=precision))
+    joined = worker.until_done(late)
+    for id, (_, params) in zip(ids, wanted, strict=True):
+        worker.send(SetParams(id=id, params=params.replace(max_new_tokens=300)))
+    texts = [(events + worker.until_done(id), *asked) for id, events, asked in zip(ids, begun, wanted, strict=True)]
+    for events, prompt, params in [*texts, (joined, "", stopping)]:
         written = [token.token for token in tokens_of(events)]
-        generation = Generation(
-            writer, writer.tokenizer.encode("The"), SamplingParams(max_new_tokens=len(written), seed=seed)
-        )
-        assert written == [token.token for token in generation]
-        assert len(written) >= 300
+        limit = 40 if params is stopping else len(written)
+        generation, text = write_here(model, prompt, params.replace(max_new_tokens=limit))
+        assert written == generation.tokens[len(generation.prompt_tokens) :]
+        assert params is stopping or len(written) >= 300
+        assert text_of(events) == text
 
 
 def test_a_slow_pace_never_makes_a_command_wait(worker: Worker) -> None:

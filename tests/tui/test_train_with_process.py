@@ -24,7 +24,7 @@ from engine.training.run import RunConfig, TextSources
 pytest_plugins = ("play_fixtures", "run_fixtures")
 
 SMALL = TrainConfig(
-    n_layer=1, n_head=2, n_embd=16, block_size=16, batch_size=2, steps=100_000, eval_interval=200, sample_tokens=10,
+    n_layer=1, n_head=2, n_embd=16, block_size=16, batch_size=2, steps=100_000, eval_interval=50, sample_tokens=10,
     warmup_steps=1,
 )  # fmt: skip
 
@@ -51,7 +51,7 @@ async def test_a_run_is_started_watched_paused_resumed_stopped_and_played(make_a
         pilot.app.train._start(config)  # what the form ends with
         assert "demo is starting" in shown(pilot.app, "#status")
         await until(lambda: "● running" in shown(pilot.app, "#run"), 60)
-        await until(lambda: "validation" in shown(pilot.app, "#chart") and "tok/s" in shown(pilot.app, "#figures"))
+        await until(lambda: "validation" in shown(pilot.app, "#chart") and "tok/s" in shown(pilot.app, "#figures"), 60)
         await pilot.press("space")
         await see(pilot.app, "#run", "‖ paused")
         await pilot.press("space")

@@ -42,6 +42,7 @@ class Scripted:
         self.seed = 0
         self.tail = ""
         self.finish_reason: str | None = None
+        self.is_waiting = True  # it draws nothing ahead
         self.model = SimpleNamespace(name="scripted")
 
     @property

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from engine.inference.attention import Mask, Rows, RowsOfOne, RowsOfSeveral
 from engine.inference.layout import Layer, lay_out
-from engine.inference.products import LEAST_ROWS, Activation, Plain, Product, products
+from engine.inference.products import LEAST_ROWS, Activation, Plain, Product, own, products
 from engine.inference.slots import Slot, Slots
 from engine.model.gpt import GPT
 
@@ -67,7 +67,7 @@ class Decoder:
         self._eps = torch.tensor(config.eps, device=self.device, dtype=self.dtype)
         make = products(self.precision, self.device, dtype)
         self._layout = [_without_products(layer, self.dtype) for layer in layout.layers]
-        self._embedding = layout.embedding.to(self.dtype)
+        self._embedding = own(layout.embedding, self.dtype)
         self._final_norm = _as(layout.final_norm, self.dtype)
         self._products = [
             _Products(
@@ -259,10 +259,10 @@ def _without_products(layer: Layer, dtype: torch.dtype) -> _Rest:
         first, second = (_as(weights, dtype) for weights in layer.norms)
         if first is not None and second is not None:
             norms = first, second
-    return _Rest(norms, layer.qk_norm.to(dtype) if layer.qk_norm is not None else None)
+    return _Rest(norms, own(layer.qk_norm, dtype) if layer.qk_norm is not None else None)
 
 
 def _as(weights: tuple[Tensor, Tensor | None] | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None] | None:
     if weights is None:
         return None
-    return weights[0].to(dtype), weights[1].to(dtype) if weights[1] is not None else None
+    return own(weights[0], dtype), own(weights[1], dtype) if weights[1] is not None else None

@@ -107,6 +107,11 @@ def activate(y: Tensor, activation: Activation) -> Tensor:
     return y.relu_() if activation == "relu" else F.gelu(y, approximate="tanh")
 
 
+def own(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same numbers in memory of their own: a weight that was read from a file may keep the whole file there."""
+    return tensor.detach().to(dtype, copy=True)
+
+
 def products(precision: str, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor, Tensor | None], Product]:
     """What makes products of weights (N, K) and biases (N), in a precision, on a device.
 
@@ -123,7 +128,7 @@ def products(precision: str, device: torch.device, dtype: torch.dtype) -> Callab
     def make(weight: Tensor, bias: Tensor | None) -> Product:
         if precision == "int8" and weight.shape[1] % INT8_COLUMNS == 0:
             return Int8(weight.float(), bias)
-        return made(weight.to(kind), bias if bias is None else bias.to(kind))
+        return made(weight.to(kind), bias if bias is None else own(bias, kind))
 
     return make
 

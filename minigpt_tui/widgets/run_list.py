@@ -100,12 +100,16 @@ class RunList(ScrollView, can_focus=True):
         width, row = self.scrollable_content_region.width, y + self.scroll_offset.y
         if row < len(self.runs):
             content = self._row(self.runs[row], width)
-        elif not self.runs and y < len(lines := self.empty_text.split("\n")):
+        elif not self.runs and y < len(lines := self._empty_lines()):
             content = Content.from_markup(lines[y]).stylize_before("$quiet")
         else:
             return Strip.blank(width, self.rich_style)
         [strip] = Visual.to_strips(self, content, width, 1, self.visual_style, apply_selection=False, pad=True)
         return strip
+
+    def _empty_lines(self) -> list[str]:
+        """What is said where there is no run; in a low list without the lines around it."""
+        return (self.empty_text if self.size.height > 2 else self.empty_text.strip("\n")).split("\n")
 
     def _row(self, run: RunInfo, width: int) -> Content:
         here = run.name == self.selected

@@ -94,8 +94,9 @@ async def test_play_streams_on_while_runs_are_watched(make_app, make_run, client
 # The list
 
 
-async def test_an_empty_list_says_the_key_that_starts(make_app):
-    async with make_app().run_test(size=WIDE) as pilot:
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+async def test_an_empty_list_says_the_key_that_starts(make_app, size):
+    async with make_app().run_test(size=size) as pilot:
         await open_training(pilot)
         await see(pilot.app, "#runs", "No run yet: a starts one")
 

@@ -140,7 +140,7 @@ def _logits(gpt: GPT, stream: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield taken, gpt.logits(stream[taken]).float()
 
 
-class _Reader:
+class WindowReader:
     """Reads windows as a model that writes reads them."""
 
     def __init__(self, model: LoadedModel) -> None:
@@ -173,7 +173,7 @@ def score(model: LoadedModel, text: str) -> TextScore:
     if len(ids) < 2:
         raise DataError("the text is too short to score", "it needs at least two tokens that the model knows")
     found: list[ScoredToken] = []
-    reader = _Reader(model)
+    reader = WindowReader(model)
     start = 0
     while len(found) < len(ids) - 1:
         end = min(start + model.config.block_size, len(ids) - 1)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from engine.benchmarking.figures import Figure, figure
 from engine.checkpoints import LoadedModel, load_model
 from engine.errors import DataError
-from engine.evaluation import LOGITS_AT_ONCE
+from engine.evaluation import WindowReader
 from engine.text.batches import Tokens, windows
 from engine.text.corpus import encode_documents
 from engine.text.provenance import read_text_record, select
@@ -61,18 +61,12 @@ class OwnText:
     @torch.inference_mode()
     def _evaluate(self, model: LoadedModel) -> tuple[float, int]:
         """The mean loss of the decoder, which is what writes, over evenly spread windows, and their size in tokens."""
-        decoder, total, tokens = model.decoder, 0.0, 0
-        at_once = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
-        slot = decoder.slots.take(self, [])
+        reader, total, tokens = WindowReader(model), 0.0, 0
         for x, y in self._windows(model):
-            slot.keep([])
-            for start in range(0, len(x), at_once):
-                rows = slice(start, start + at_once)
-                logits = decoder.read([x[rows].tolist()], [slot])[0]  # (R, V)
-                targets = torch.from_numpy(y[rows].astype(np.int64)).to(logits.device)
+            for start, logits in reader.read(x.tolist()):  # (R, V)
+                targets = torch.from_numpy(y[start : start + len(logits)].astype(np.int64)).to(logits.device)
                 total += F.cross_entropy(logits, targets, reduction="sum").item()
             tokens += len(y)
-        decoder.slots.release(slot)
         if math.isnan(total):
             raise model.no_number()
         return total / tokens, tokens

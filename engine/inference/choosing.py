@@ -8,15 +8,12 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
-from engine import folders, safe_writing
 from engine.catalog import Record
 from engine.devices import processor
 from engine.errors import MiniGPTError
@@ -25,9 +22,12 @@ from engine.inference.noise import gumbel
 from engine.inference.products import can_pack, has_int8
 from engine.inference.tempo import Hope
 from engine.model.gpt import GPT
+from engine.remembered import recall, remember
 from engine.text.corpus import encode_documents
 from engine.text.provenance import read_text_record, select
 from engine.text.tokenizers import Tokenizer
+
+REMEMBERED = "inference-precision.json"
 
 MOST_LOST = 0.005
 """Nats per token that a faster arithmetic may lose against float32."""
@@ -83,11 +83,10 @@ def choose_precision(gpt: GPT, tokenizer: Tokenizer, record: Record, sha256: str
     if gpt.parameter_count() < SMALLEST or len(candidates()) == 1:
         return "fp32"
     key = f"{processor()}, torch {torch.__version__}, {sha256}"
-    file = folders.cache_home() / "inference-precision.json"
-    known = _read(file)
+    known = {key: found for key, found in recall(REMEMBERED, Measured).items() if found.precision in candidates()}
     if key not in known:
         known[key] = measure(gpt.float(), tokenizer, record)
-        _write(file, known)
+        remember(REMEMBERED, known)
     return known[key].precision
 
 
@@ -232,17 +231,3 @@ def _own_texts(decoder: Decoder, eot_id: int) -> list[list[int]]:
     for slot in slots:
         decoder.slots.release(slot)
     return texts
-
-
-def _read(file: Path) -> dict[str, Measured]:
-    try:
-        known = msgspec.json.decode(file.read_bytes(), type=dict[str, Measured])
-    except (OSError, ValueError):  # none yet, or damaged: it is measured again
-        return {}
-    return {key: found for key, found in known.items() if found.precision in candidates()}
-
-
-def _write(file: Path, known: dict[str, Measured]) -> None:
-    with suppress(OSError):  # what cannot be remembered is measured again
-        folders.private(file.parent)
-        safe_writing.write_file(file, msgspec.json.encode(known))

@@ -5,18 +5,17 @@ command trains the same weights tomorrow. Knows nothing of the trainer.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from pathlib import Path
 
-import msgspec
 import torch
 
-from engine import folders, safe_writing
 from engine.config import TrainConfig
 from engine.devices import has_bf16, processor, resolve_precision
+from engine.remembered import recall, remember
 
 CLEAR_GAIN = 1.5
 """bf16 must be this many times as fast: where it is worth having it is three times, so noise decides nothing."""
+
+REMEMBERED = "training-precision.json"
 
 ROUNDS, ROUND_SECONDS = 7, 1e-3
 """Each arithmetic is timed in so many rounds, in turn, and each round lasts at least so long."""
@@ -49,11 +48,10 @@ def bf16_gains(config: TrainConfig) -> bool:
     rows = min(2048, config.batch_size * config.block_size)
     threads = torch.get_num_threads()
     key = f"{processor()}, torch {torch.__version__}, {threads} threads, {rows} x {config.n_embd}"
-    file = folders.cache_home() / "training-precision.json"
-    known = _read(file)
+    known = recall(REMEMBERED, bool)
     if key not in known:
         known[key] = measured_gain(rows, config.n_embd) > CLEAR_GAIN
-        _write(file, known)
+        remember(REMEMBERED, known)
     return known[key]
 
 
@@ -74,16 +72,3 @@ def measured_gain(rows: int, n_embd: int) -> float:
     rounds = [[seconds(pair, times) for pair in pairs] for _ in range(ROUNDS)]
     fp32, bf16 = (min(column) for column in zip(*rounds, strict=True))  # the least disturbed round of each
     return float(fp32 / bf16)
-
-
-def _read(file: Path) -> dict[str, bool]:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, bool])
-    except (OSError, ValueError):  # none yet, or damaged: it is measured again
-        return {}
-
-
-def _write(file: Path, known: dict[str, bool]) -> None:
-    with suppress(OSError):  # what cannot be remembered is measured again
-        folders.private(file.parent)
-        safe_writing.write_file(file, msgspec.json.encode(known))

@@ -1,7 +1,8 @@
 """Which models there are, by reading their directories alone: names, facts, damage. Knows nothing of torch.
 
 A model is a directory with `config.json` and `model.safetensors`. Its name is its folder's name under one of the
-checkpoint folders (the user's own before the bundled ones), a path, or RUN, RUN:best, RUN:last, RUN:step-N.
+checkpoint folders (the user's own, the bundled ones, those that were added), a path, or RUN, RUN:best, RUN:last,
+RUN:step-N. A folder that was added may be a model itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from engine import folders, safe_writing
 from engine.config import POSITIONS
 from engine.errors import CheckpointError, ModelNotFoundError
 from engine.formats.safetensors_header import read_weights_header
+from engine.model_folders import added_folders
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -98,8 +100,17 @@ class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checkpoint_folders() -> list[Path]:
-    """Where models are looked for by name, in order."""
-    return [folders.user_checkpoints(), folders.bundled_checkpoints()]
+    """Where models are looked for by name, in order: what was a name stays one when a folder is added."""
+    return [folders.user_checkpoints(), folders.bundled_checkpoints(), *added_folders()]
+
+
+def models_in(folder: Path) -> list[Path]:
+    """What lies in a checkpoint folder, models or not; the folder itself where that is one.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    return [folder] if folder in added_folders() and is_checkpoint(folder) else _children(folder)
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -121,7 +132,7 @@ def list_checkpoints() -> list[CheckpointInfo]:
 def _infos(folder: Path) -> Iterator[CheckpointInfo]:
     """What a list shows of a folder of models or of runs; what cannot be read is a model with a problem."""
     try:
-        children = _children(folder)
+        children = models_in(folder)
     except CheckpointError as error:
         yield CheckpointInfo(name=str(folder), path=str(folder), problem=str(error))
         return
@@ -160,14 +171,14 @@ def find_checkpoint(name: str = "") -> Path:
         for folder in checkpoint_folders():
             if is_checkpoint(folder / name):
                 return folder / name
+            if folder.name == name and folder in added_folders() and is_checkpoint(folder):
+                return folder
     if _is_plain(run_name) and _holds((run := folders.runs_folder() / run_name).is_dir):
         if path := run_checkpoint(run, which or "best"):
             return path
         there = ", ".join(path.name for path in run_checkpoints(run)) or "none yet"
         raise CheckpointError(f"the run {run_name} has no checkpoint {which or 'best'}", f"it has: {there}")
-    path = Path(name)
-    with contextlib.suppress(RuntimeError):  # ~somebody who is not known here
-        path = path.expanduser()
+    path = folders.expanded(Path(name))
     if is_checkpoint(path):
         return path
     if _holds(path.exists):
@@ -325,9 +336,14 @@ def _whole_number(path: Path, config: dict[str, Any], *names: str) -> int:
     return value
 
 
-def verify_checkpoint(path: Path) -> list[str]:
-    """What is wrong with a checkpoint, files missing or other than their hashes; empty when all is well."""
-    return _problems(path, but=())
+def verify_checkpoint(path: Path, hashed: Callable[[int], None] = lambda _: None) -> list[str]:
+    """What is wrong with a checkpoint, files missing or other than their hashes; empty when all is well.
+
+    Args:
+        path: Its directory.
+        hashed: Told of so many bytes more, now and then; what it raises ends the work.
+    """
+    return _problems(path, but=(), hashed=hashed)
 
 
 def verify_model(path: Path) -> list[str]:
@@ -335,7 +351,7 @@ def verify_model(path: Path) -> list[str]:
     return _problems(path, but=(f"{TRAINING}/", f"{DRAFT}/"))
 
 
-def _problems(path: Path, but: tuple[str, ...]) -> list[str]:
+def _problems(path: Path, but: tuple[str, ...], hashed: Callable[[int], None] = lambda _: None) -> list[str]:
     """What is wrong with the files of a checkpoint, but those in some folders."""
     problems: list[str] = []
     try:
@@ -350,12 +366,12 @@ def _problems(path: Path, but: tuple[str, ...]) -> list[str]:
     for name, expected in record.files.items():
         if name.startswith(but):
             continue
-        if problem := _file_problem(path, name, expected):
+        if problem := _file_problem(path, name, expected, hashed):
             problems.append(problem)
     return problems
 
 
-def _file_problem(path: Path, name: str, expected: str) -> str:
+def _file_problem(path: Path, name: str, expected: str, hashed: Callable[[int], None]) -> str:
     """What is wrong with one file of a model, or nothing."""
     pure = PurePosixPath(name)
     if not pure.parts or pure.is_absolute() or ".." in pure.parts or {*name} & {*"\\:"} or not name.isprintable():
@@ -363,14 +379,18 @@ def _file_problem(path: Path, name: str, expected: str) -> str:
     try:
         if not (path / name).is_file():
             return f"{name} is missing"
-        if hash_file(path / name) != expected:
+        if hash_file(path / name, hashed) != expected:
             return f"{name} is not what was written (its sha256 differs)"
     except OSError as error:
         return f"{name} cannot be read ({error.strerror})"
     return ""
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: Path, hashed: Callable[[int], None] = lambda _: None) -> str:
     """The sha256 of a file, as 64 hex digits."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+            hashed(len(block))
+    return digest.hexdigest()

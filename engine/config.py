@@ -9,7 +9,7 @@ from engine.validation import Setting, Settings
 
 Family = Literal["gpt2", "nanochat", "qwen3"]
 Positions = Literal["auto", "learned", "sinusoidal", "rotary"]
-Activation = Literal["auto", "gelu", "relu", "relu2", "silu"]
+Activation = Literal["auto", "gelu", "gelu_erf", "relu", "relu2", "silu"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 TrainPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 Tracker = Literal["tensorboard", "mlflow"]
@@ -34,8 +34,12 @@ POSITIONS: dict[str, tuple[str, ...]] = {
 }
 """The kinds of position that each family knows, its default first."""
 
-ACTIVATIONS: dict[str, tuple[str, ...]] = {"gpt2": ("gelu", "relu"), "nanochat": ("relu2",), "qwen3": ("silu",)}
-"""The activations that each family knows, its default first."""
+ACTIVATIONS: dict[str, tuple[str, ...]] = {
+    "gpt2": ("gelu", "gelu_erf", "relu"),
+    "nanochat": ("relu2",),
+    "qwen3": ("silu",),
+}
+"""The activations that each family knows, its default first. `gelu` is GPT-2's, by tanh; `gelu_erf` is torch's own."""
 
 
 class Architecture(Settings, frozen=True, kw_only=True):

@@ -4,8 +4,9 @@ the text came from.
 
 from __future__ import annotations
 
+import codecs
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 
 from engine.checkpoints import LoadedModel
 from engine.errors import DataError
-from engine.inference.stream import ScoredToken
+from engine.inference.sampling import entropies
+from engine.inference.stream import Alternative, ScoredToken
 from engine.model.gpt import GPT
 from engine.text.batches import Tokens, windows
 from engine.text.tokenizers import Tokenizer
@@ -53,6 +55,9 @@ class TextScore:
 
     Attributes:
         left_out: Characters that the model has never seen and that were left out, each once.
+        text: The text as the model read it.
+        ids: Its tokens, the first included.
+        ends: Where each of them ends in it, counted in characters; a half character ends where it began.
     """
 
     loss: float
@@ -60,6 +65,9 @@ class TextScore:
     bits_per_byte: float
     tokens: tuple[ScoredToken, ...]
     left_out: str
+    text: str
+    ids: tuple[int, ...]
+    ends: tuple[int, ...]
 
 
 @torch.no_grad()
@@ -156,7 +164,7 @@ class WindowReader:
 
 
 @torch.inference_mode()
-def score(model: LoadedModel, text: str) -> TextScore:
+def score(model: LoadedModel, text: str | Sequence[int], alternatives: int = 0) -> TextScore:
     """How surprising each token of a text is to a model.
 
     The first token is not predicted, as nothing is before it. A text longer than `block_size` is read in windows
@@ -164,12 +172,18 @@ def score(model: LoadedModel, text: str) -> TextScore:
 
     Args:
         model: The model.
-        text: What to score; characters that the model has never seen are left out and named.
+        text: What to score, or its ids; characters that the model has never seen are left out and named.
+        alternatives: How many of the likeliest tokens each token is reported with.
 
     Raises:
-        DataError: Fewer than two tokens remain.
+        DataError: Fewer than two tokens remain, or an id is not in the vocabulary.
     """
-    ids, _, left_out = model.tokenizer.encode_prompt(text)
+    if isinstance(text, str):
+        ids, read, left_out = model.tokenizer.encode_prompt(text)
+    else:
+        ids, read, left_out = list(text), model.tokenizer.decode(text), ""
+    if not all(0 <= id < model.config.vocab_size for id in ids):
+        raise DataError("a token is not in the vocabulary", f"ids go from 0 to {model.config.vocab_size - 1}")
     if len(ids) < 2:
         raise DataError("the text is too short to score", "it needs at least two tokens that the model knows")
     found: list[ScoredToken] = []
@@ -184,10 +198,13 @@ def score(model: LoadedModel, text: str) -> TextScore:
             place = start + first + seen
             targets = torch.tensor(ids[place + 1 : place + 1 + len(logits) - seen], device=logits.device)
             logits = logits[seen:]
-            logprobs = F.log_softmax(logits, dim=-1).gather(1, targets[:, None])[:, 0]
+            logprobs = F.log_softmax(logits, dim=-1)  # (rows, V)
             ranks = (logits > logits.gather(1, targets[:, None])).sum(dim=-1) + 1
-            for token, logprob, rank in zip(targets.tolist(), logprobs.tolist(), ranks.tolist(), strict=True):
-                found.append(ScoredToken(model.tokenizer.piece(token), min(logprob, 0.0), rank))
+            own = logprobs.gather(1, targets[:, None])[:, 0]
+            tops = _tops(model, logprobs, alternatives)
+            told = targets.tolist(), own.tolist(), ranks.tolist(), entropies(logprobs).tolist(), tops
+            for token, logprob, rank, entropy, top in zip(*told, strict=True):
+                found.append(ScoredToken(model.tokenizer.piece(token), min(logprob, 0.0), rank, entropy, top))
         start = end - model.config.block_size // 2
     total = -sum(token.logprob for token in found)
     return TextScore(
@@ -196,7 +213,31 @@ def score(model: LoadedModel, text: str) -> TextScore:
         bits_per_byte=_bits_per_byte(total, model.tokenizer, np.asarray(ids[1:])),
         tokens=tuple(found),
         left_out=left_out,
+        text=read,
+        ids=tuple(ids),
+        ends=tuple(_ends(model.tokenizer, ids)),
     )
+
+
+def _tops(model: LoadedModel, logprobs: Tensor, count: int) -> list[tuple[Alternative, ...]]:
+    """The likeliest tokens of each row of (rows, V) logprobs."""
+    if not count:
+        return [()] * len(logprobs)
+    values, ids = logprobs.clamp(min=torch.finfo(torch.float32).min).topk(min(count, logprobs.shape[-1]))
+    piece = model.tokenizer.piece
+    return [
+        tuple(Alternative(id, piece(id), min(logprob, 0.0)) for id, logprob in zip(*row, strict=True))
+        for row in zip(ids.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def _ends(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[int]:
+    """Where each token ends in the text that they are."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    end = 0
+    for id in ids:
+        end += len(decoder.decode(tokenizer.token_bytes(id)))
+        yield end
 
 
 def _ids(array: Tokens, device: torch.device | str) -> Tensor:

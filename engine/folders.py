@@ -25,6 +25,14 @@ def _base(kind: str) -> Path:
     }[kind](APP)
 
 
+def expanded(path: Path) -> Path:
+    """A path with `~` put in words; as it is where nobody is known by that name."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def data_home() -> Path:
     """The user's data: checkpoints, runs and texts."""
     return _base("data")

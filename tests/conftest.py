@@ -22,6 +22,13 @@ def home(tmp_path_factory: pytest.TempPathFactory):
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def no_texts_of_the_test_before():
+    """Each app begins without the texts that the one before it left."""
+    yield
+    (Path(os.environ["MINIGPT_HOME"]) / "state" / "branches.msgpack").unlink(missing_ok=True)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(home: Path) -> Path:
     """A checkpoint of about 30,000 weights that goes by the name `tiny`: nanochat family, char tokenizer, block 64."""

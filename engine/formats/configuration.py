@@ -10,7 +10,7 @@ from engine.errors import CheckpointError, InvalidSettingError
 from engine.validation import make
 
 ARCHITECTURES = {"gpt2": "GPT2LMHeadModel", "nanochat": "NanoChatForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-GPT2_ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu"}
+GPT2_ACTIVATIONS = {"gelu": "gelu_new", "gelu_erf": "gelu", "relu": "relu"}
 
 
 def to_hf_config(config: ModelConfig, eot_id: int, dtype: str) -> dict[str, Any]:
@@ -93,7 +93,8 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
 
 
 def _gpt2_config(values: Mapping[str, Any]) -> ModelConfig:
-    activations = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "relu": "relu"}
+    activations = {name: ours for ours, name in GPT2_ACTIVATIONS.items()}
+    activations |= {"gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu"}
     activation = activations.get(values.get("activation_function", "gelu_new"))
     if activation is None:
         _refuse(f"the activation {values['activation_function']!r}")

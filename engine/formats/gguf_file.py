@@ -112,7 +112,10 @@ def write_gguf(path: Path, gpt: GPT, tokenizer: Tokenizer, dtype: str, name: str
         raise CheckpointError(
             f"{path} cannot be written ({error})", "free some space, or choose another place"
         ) from None
-    return Exported(gpt.parameter_count(), dtype, tokenizer.piece(tokenizer.eot_id), vocabulary.remark)
+    remarks = [vocabulary.remark] if vocabulary.remark else []
+    if gpt.config.activation_kind == "gelu_erf":
+        remarks.append("llama.cpp computes GELU by tanh, which is up to 0.0005 from this model's")
+    return Exported(gpt.parameter_count(), dtype, tokenizer.piece(tokenizer.eot_id), "; ".join(remarks))
 
 
 def _check_runnable(config: ModelConfig) -> None:
@@ -120,7 +123,7 @@ def _check_runnable(config: ModelConfig) -> None:
         raise CheckpointError(
             "llama.cpp cannot run models of the nanochat family", "train one with family=qwen3, or use --to hf"
         )
-    if config.family == "gpt2" and config.activation_kind != "gelu":
+    if config.family == "gpt2" and config.activation_kind not in ("gelu", "gelu_erf"):
         raise CheckpointError(
             f"llama.cpp runs the gpt2 family with GELU alone, and this model has {config.activation_kind}",
             "train one with activation=gelu, or use --to hf",

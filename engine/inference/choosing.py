@@ -19,7 +19,7 @@ from engine.devices import processor
 from engine.errors import MiniGPTError
 from engine.inference.decoder import Decoder
 from engine.inference.noise import gumbel
-from engine.inference.products import can_pack, has_int8
+from engine.inference.products import can_pack, has_int8, has_static_int8
 from engine.inference.tempo import Hope
 from engine.model.gpt import GPT
 from engine.remembered import recall, remember
@@ -82,7 +82,8 @@ def choose_precision(gpt: GPT, tokenizer: Tokenizer, record: Record, sha256: str
     """
     if gpt.parameter_count() < SMALLEST or len(candidates()) == 1:
         return "fp32"
-    key = f"{processor()}, torch {torch.__version__}, {sha256}"
+    kind = "static" if has_static_int8() else "weight-only"
+    key = f"{processor()}, torch {torch.__version__}, {kind} int8, {sha256}"
     known = {key: found for key, found in recall(REMEMBERED, Measured).items() if found.precision in candidates()}
     if key not in known:
         known[key] = measure(gpt.float(), tokenizer, record)

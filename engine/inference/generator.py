@@ -18,17 +18,23 @@ from engine.errors import DataError
 from engine.inference.decoder import Decoder
 from engine.inference.draft import Draft
 from engine.inference.noise import Noise
+from engine.inference.sampling import shares
 from engine.inference.slots import Slot
 from engine.inference.stream import Alternative, TextStream, Token
 from engine.inference.tempo import Hope, Tempo
+from engine.inference.window import window_start
 
 
 class Drawn(NamedTuple):
-    """A token that comes next, its logprob and the likeliest ones in its place."""
+    """A token that comes next, its logprob and, where they are asked for, the likeliest ones in its place, its rank and
+    the entropy of all.
+    """
 
     token: int
     logprob: float
     top: tuple[Alternative, ...]
+    rank: int = 0
+    entropy: float = 0.0
 
 
 class Wanted(NamedTuple):
@@ -65,15 +71,11 @@ class Wanted(NamedTuple):
         if not self.alternatives:
             return [()] * len(logprobs)
         values, ids = logprobs.topk(self.alternatives)
-        if self.params.temperature == 0.0:
-            drawn = torch.zeros_like(filtered).scatter_(1, filtered.argmax(dim=1, keepdim=True), 1.0)
-        else:
-            drawn = filtered.softmax(dim=-1)
         piece = self.generation.model.tokenizer.piece
-        shares = drawn.gather(1, ids).tolist()
+        drawn = shares(filtered, self.params.temperature).gather(1, ids).tolist()
         return [
             tuple(Alternative(id, piece(id), min(logprob, 0.0), share) for id, logprob, share in zip(*row, strict=True))
-            for row in zip(ids.tolist(), values.tolist(), shares, strict=True)
+            for row in zip(ids.tolist(), values.tolist(), drawn, strict=True)
         ]
 
     def come_true(self, ids: Sequence[int]) -> int:
@@ -191,7 +193,7 @@ class Generation:
     def _next(self) -> Token:
         if not self._ahead:
             self._read()
-        token, logprob, top = self._ahead.popleft()
+        token, logprob, top, rank, entropy = self._ahead.popleft()
         if logprob != logprob:  # NaN
             raise self.model.no_number()
         if token == self.model.tokenizer.eot_id:
@@ -202,7 +204,8 @@ class Generation:
         text = self._stream.push(self.model.tokenizer.token_bytes(token))
         if self._stream.stopped:
             self._finish("stop")
-        return Token(token, position, text, self.model.tokenizer.piece(token), min(logprob, 0.0), top)
+        piece = self.model.tokenizer.piece(token)
+        return Token(token, position, text, piece, min(logprob, 0.0), top, rank, entropy)
 
     def _read(self) -> None:
         """Have the next token drawn."""
@@ -297,18 +300,6 @@ class Generation:
 def _draws(params: SamplingParams) -> tuple[float, ...]:
     """The settings that say which token comes next."""
     return params.temperature, params.top_k, params.top_p, params.min_p, params.repetition_penalty
-
-
-def window_start(length: int, block_size: int) -> int:
-    """Where the window of a text of `length` tokens begins: a pure function, so that resuming sees the same window.
-
-    It moves in steps of half a block, so a window holds between half a block and a whole one, and reading it anew
-    costs each token about one more.
-    """
-    if length <= block_size:
-        return 0
-    step = max(1, block_size // 2)
-    return -(-(length - block_size) // step) * step
 
 
 def draw_seed() -> int:

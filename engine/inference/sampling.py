@@ -60,6 +60,18 @@ def keep_nucleus(logits: Tensor, top_p: float) -> Tensor:
     return logits.masked_fill(torch.zeros_like(cut).scatter(-1, order, cut), MINUS_INFINITY)
 
 
+def shares(filtered: Tensor, temperature: float) -> Tensor:
+    """The probability that `draw` gives to each token: (N, V) logits after `filter_logits` to (N, V)."""
+    if temperature == 0.0:
+        return torch.zeros_like(filtered).scatter_(1, filtered.argmax(dim=1, keepdim=True), 1.0)
+    return filtered.softmax(dim=-1)
+
+
+def entropies(logprobs: Tensor) -> Tensor:
+    """The entropy of each row in nats: (N, V) logprobs to (N,); what has no probability adds nothing."""
+    return -(logprobs.exp() * logprobs.clamp(min=-1e4)).sum(dim=-1)
+
+
 def draw(filtered: Tensor, temperature: float, noise: Tensor) -> Tensor:
     """Draw a token in each row: the argmax of logits plus Gumbel noise is a draw from their softmax (Gumbel, 1954).
 

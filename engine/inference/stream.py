@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+UNTOLD = 1.0
+"""Stands for a logprob that is not known: an engine of ours tells all of them, a server may tell none."""
+
 
 class Alternative(msgspec.Struct, frozen=True, omit_defaults=True):
     """A token that could have come here.
@@ -35,8 +38,10 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
         text: The text that it releases: whole characters, held back while a stop string may be forming, so at
             times empty and at times more than the token's own. These joined are the text.
         piece: The token's own text.
-        logprob: Of the model's own distribution, before the filters; at most 0.
+        logprob: Of the model's own distribution, before the filters; at most 0, or UNTOLD.
         top: The likeliest tokens here, when alternatives were asked for.
+        rank: Of the token in the model's own distribution, from 1, when alternatives were asked for; else 0.
+        entropy: Of that distribution in nats, when alternatives were asked for.
     """
 
     token: int
@@ -45,14 +50,20 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     piece: str
     logprob: float
     top: tuple[Alternative, ...] = ()
+    rank: int = 0
+    entropy: float = 0.0
 
 
-class ScoredToken(msgspec.Struct, frozen=True):
-    """One token of a scored text: its own text, its logprob in nats (at most 0) and its rank from 1."""
+class ScoredToken(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One token of a scored text: its own text, its logprob in nats (at most 0), its rank from 1, the entropy in nats
+    of the distribution that it is one of, and the likeliest tokens of that, when alternatives were asked for.
+    """
 
     text: str
     logprob: float
     rank: int
+    entropy: float = 0.0
+    top: tuple[Alternative, ...] = ()
 
 
 class TextStream:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.inference.decoder import CHUNK
 from engine.inference.generator import Drawn, Generation, Wanted
-from engine.inference.sampling import draw, filter_logits
+from engine.inference.sampling import draw, entropies, filter_logits
 from engine.inference.stream import Token
 
 MOST_TOGETHER = 64
@@ -129,12 +129,20 @@ def _drawn(wanted: Sequence[Wanted], logits: Tensor) -> list[list[Drawn]]:
     filtered = filter_logits(flat, params, seen)
     ids = draw(filtered, params.temperature, noise)  # (S R,)
     logprobs = flat.log_softmax(dim=-1)
-    drawn, chosen = ids.tolist(), logprobs.gather(1, ids[:, None])[:, 0].tolist()
+    own = logprobs.gather(1, ids[:, None])  # (S R, 1)
+    drawn, chosen = ids.tolist(), own[:, 0].tolist()
+    ranks, spread = [0] * len(drawn), [0.0] * len(drawn)
+    if any(each.alternatives for each in wanted):
+        ranks = ((logprobs > own).sum(dim=-1) + 1).tolist()
+        spread = entropies(logprobs).tolist()
     found = []
     for text, each in enumerate(wanted):
         first = text * most
-        own = drawn[first : first + each.rows]
-        rows = slice(first, first + each.come_true(own) + 1)
+        rows = slice(first, first + each.come_true(drawn[first : first + each.rows]) + 1)
         tops = each.top(logprobs[rows], filtered[rows])
-        found.append([Drawn(*row) for row in zip(drawn[rows], chosen[rows], tops, strict=True)])
+        told = zip(drawn[rows], chosen[rows], tops, ranks[rows], spread[rows], strict=True)
+        if each.alternatives:
+            found.append([Drawn(*row) for row in told])
+        else:
+            found.append([Drawn(token, logprob, ()) for token, logprob, *_ in told])
     return found

@@ -132,7 +132,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
 
 
 class MLP(nn.Module):
-    """The feed-forward half of a block: GELU or ReLU (gpt2), squared ReLU (nanochat), SwiGLU (qwen3)."""
+    """The feed-forward half of a block: GELU of two kinds or ReLU (gpt2), squared ReLU (nanochat), SwiGLU (qwen3)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -149,9 +149,9 @@ class MLP(nn.Module):
 
 
 def activate(h: Tensor, kind: str) -> Tensor:
-    """Apply an activation by its name: gelu (the tanh form), relu, or relu2 (So et al., 2021)."""
-    if kind == "gelu":
-        return F.gelu(h, approximate="tanh")
+    """Apply an activation by its name: gelu (by tanh), gelu_erf (by definition), relu, or relu2 (So et al., 2021)."""
+    if kind in ("gelu", "gelu_erf"):
+        return F.gelu(h, approximate="tanh" if kind == "gelu" else "none")
     if kind == "relu":
         return F.relu(h)
     return F.relu(h).square()

@@ -19,11 +19,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import tokenizers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, decoders, models, trainers
 
 from engine.config import SMALLEST_BPE
 from engine.errors import TokenizerError
+from engine.text.byte_level import byte_values, make_byte_level
 from engine.text.cutting import Piece, cut, cut_documents, cut_long_words
+from engine.text.special_tokens import cut_at_names
 
 END_OF_TEXT = "<|endoftext|>"
 """The token that stands between documents; it is the first and the last of every text."""
@@ -91,12 +93,23 @@ class Tokenizer:
         except KeyError:
             raise _unknown_characters(self._unknown(text)) from None
 
-    def encode_prompt(self, text: str) -> tuple[list[int], str, str]:
+    def encode_prompt(self, text: str, *, special: bool = False) -> tuple[list[int], str, str]:
         """The ids of what a model can read of a text.
+
+        Args:
+            text: The text.
+            special: Whether it was rendered from a chat template: the names of special tokens in it become those
+                tokens, where `engine.text.special_tokens` has not marked them as somebody's words.
 
         Returns:
             The ids, the text that they stand for, and the characters that were left out, each once and in order.
         """
+        if special:
+            parts = cut_at_names(text, self._backend.get_added_tokens_decoder())
+            read = [([part], "", "") if isinstance(part, int) else self.encode_prompt(part) for part in parts]
+            ids = [id for part, _, _ in read for id in part]
+            left_out = "".join(dict.fromkeys("".join(part for _, _, part in read)))
+            return ids, self.decode(ids), left_out
         left_out = "".join(dict.fromkeys(self._unknown(text)))
         if left_out:
             text = text.translate({ord(character): None for character in left_out})
@@ -169,7 +182,7 @@ class Tokenizer:
             return b""
         if self.kind == "char":
             return token.encode()
-        values = _byte_values()
+        values = byte_values()
         return b"".join(bytes([values[c]]) if c in values else c.encode() for c in token)
 
     def piece(self, id: int) -> str:
@@ -273,19 +286,19 @@ def train_tokenizer(kind: TokenizerKind, documents: Iterable[str], vocab_size: i
         backend = tokenizers.Tokenizer(models.BPE(vocab={c: id for id, c in enumerate(characters)}, merges=[]))
         backend.decoder = decoders.Fuse()
     elif kind == "byte":
-        letters = {value: letter for letter, value in _byte_values().items()}
+        letters = {value: letter for letter, value in byte_values().items()}
         backend = tokenizers.Tokenizer(models.BPE(vocab={letters[value]: value for value in range(256)}, merges=[]))
-        _make_byte_level(backend)
+        make_byte_level(backend)
     elif kind == "bpe":
         if vocab_size < SMALLEST_BPE:
             raise TokenizerError(f"vocab_size is {vocab_size}", f"a bpe tokenizer has at least {SMALLEST_BPE} ids")
         backend = tokenizers.Tokenizer(models.BPE())
-        _make_byte_level(backend)
+        make_byte_level(backend)
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size - 1,
             min_frequency=2,
             show_progress=False,
-            initial_alphabet=sorted(_byte_values()),
+            initial_alphabet=sorted(byte_values()),
         )
         backend.train_from_iterator((part for text in documents for part in cut_long_words(_chunks(text))), trainer)
     else:
@@ -294,25 +307,10 @@ def train_tokenizer(kind: TokenizerKind, documents: Iterable[str], vocab_size: i
     return Tokenizer(backend, eot_id=backend.get_vocab_size(with_added_tokens=True) - 1)
 
 
-def _make_byte_level(backend: tokenizers.Tokenizer) -> None:
-    """GPT-2's way of reading: text is cut into words by its pattern, and words into bytes."""
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.post_processor = processors.ByteLevel(trim_offsets=False)
-    backend.decoder = decoders.ByteLevel()
-
-
-@functools.cache
-def _byte_values() -> dict[str, int]:
-    """GPT-2's table of printable characters that stand for the 256 bytes, turned round."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [value for value in range(256) if value not in printable]
-    return {chr(value): value for value in printable} | {chr(256 + n): value for n, value in enumerate(others)}
-
-
 def _kind_of(backend: tokenizers.Tokenizer, plain: dict[str, int]) -> TokenizerKind:
     """The kind of a tokenizer, by its parts; `plain` are its tokens but the added ones."""
     if "ByteLevel" in repr(backend.decoder) and isinstance(backend.model, models.BPE):
-        return "byte" if len(plain) == 256 and set(plain) == set(_byte_values()) else "bpe"
+        return "byte" if len(plain) == 256 and set(plain) == set(byte_values()) else "bpe"
     if plain and backend.normalizer is None and all(len(token) == 1 for token in plain):
         return "char"
     kind = type(backend.model).__name__
@@ -363,7 +361,7 @@ def _open_gpt2_files(folder: Path) -> tokenizers.Tokenizer:
         backend = tokenizers.Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
     except Exception as error:  # the library raises nothing narrower
         raise TokenizerError(f"{vocab} or {merges.name} is damaged", f"take a fresh copy ({error})") from error
-    _make_byte_level(backend)
+    make_byte_level(backend)
     if backend.token_to_id(END_OF_TEXT) is not None:
         backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
     return backend

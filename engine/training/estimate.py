@@ -170,7 +170,8 @@ def _token_bytes(model: ModelConfig, T: int, *, half: bool, on_cpu: bool) -> int
         attention += 3 * (HALF if is_written_out else FULL) * H * T  # weights before and after dropout, what was kept
     elif is_written_out:
         attention += HALF * H * T
-    wide = {"silu": 4, "relu2": 3, "gelu": 2, "relu": 1}[model.activation_kind]  # what is kept of the MLP's inner width
+    kept = {"silu": 4, "relu2": 3, "gelu": 2, "gelu_erf": 2, "relu": 1}
+    wide = kept[model.activation_kind]  # what is kept of the MLP's inner width
     stream = 2 * (FULL + size) * C  # each half of the block: what comes to its norm, and what leaves it
     if model.family == "qwen3":  # its norms have weights, whose gradient needs what they are multiplied with
         stream += 2 * FULL * C

@@ -140,11 +140,16 @@ class RunReader:
         log: The end of its log, as lines.
         damaged: How many lines made no sense and were left out.
         version: Grows when curves, samples or log have changed.
+
+    Args:
+        path: The run's directory.
+        info_of: Tells its state from that; of a copy, what is driven elsewhere.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, info_of: Callable[[Path], RunInfo] = read_run) -> None:
         self.path = path
-        self.info: RunInfo = read_run(path)
+        self._info_of = info_of
+        self.info: RunInfo = info_of(path)
         self.version = 0
         self._info_at = time.monotonic()
         self._begin()
@@ -196,7 +201,7 @@ class RunReader:
     def _read_info(self) -> bool:
         if time.monotonic() - self._info_at < INFO_SECONDS:
             return False
-        before, self.info = self.info, read_run(self.path)
+        before, self.info = self.info, self._info_of(self.path)
         self._info_at = time.monotonic()
         return before != self.info
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from engine import catalog, folders, safe_writing
-from engine.errors import RunError, RunNotFoundError
+from engine.errors import CheckpointError, RunError, RunNotFoundError
 from engine.training import run_lock
 from engine.training.run import UNDER_WAY, RunConfig, RunDirectory, State, Status
 from engine.training.run_names import check_run_name
@@ -227,6 +227,50 @@ def prune_run(path: Path) -> tuple[int, int]:
             raise RunError(f"{checkpoint} cannot be removed ({error.strerror})", "see whose it is") from None
         count, size = count + 1, size + freed
     return count, size
+
+
+def checkpoint_steps(run: Path) -> tuple[int, ...]:
+    """The steps of a run's checkpoints, by the names of their folders alone."""
+    try:
+        names = [name for name in os.listdir(run / "checkpoints") if name.startswith("step-")]  # noqa: PTH208
+    except OSError:
+        return ()
+    return tuple(sorted(int(digits) for name in names if (digits := name.removeprefix("step-")).isdecimal()))
+
+
+def list_run_checkpoints(first: str = "") -> list[tuple[str, str]]:
+    """The checkpoints of all runs by the names of their models, and what is known of each in words.
+
+    Args:
+        first: The run whose checkpoints come first.
+    """
+    found = []
+    for run in sorted(list_runs(), key=lambda run: run.name != first):
+        try:
+            paths = catalog.run_checkpoints(run.path)
+            best = catalog.run_checkpoint(run.path, "best")
+        except CheckpointError as error:
+            found.append((run.name, error.message))
+            continue
+        if best is None:
+            continue
+        found += [
+            (f"{run.name}:best", _checkpoint_facts(best, at=True)),
+            (f"{run.name}:last", _checkpoint_facts(paths[-1], at=True)),
+            *((f"{run.name}:{path.name}", _checkpoint_facts(path)) for path in reversed(paths)),
+        ]
+    return found
+
+
+def _checkpoint_facts(path: Path, *, at: bool = False) -> str:
+    try:
+        loss = catalog.read_record(path).losses.get("val")
+    except CheckpointError as error:
+        return f"damaged: {error.message}"
+    facts = [f"step {path.name.removeprefix('step-')}"] if at else []
+    if loss is not None:
+        facts.append(f"validation loss {loss:.4f}")
+    return " · ".join(facts)
 
 
 def disk_use(path: Path) -> int:

@@ -13,6 +13,7 @@ import traceback
 from engine import __version__
 from engine.errors import WorkerError
 from engine.worker.connection import Connection
+from engine.worker.machine import Machine
 from engine.worker.protocol import PROTOCOL_VERSION, Error, Hello, Ready
 
 
@@ -22,6 +23,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ctrl+c is for the app
     connection = Connection(*set_aside_streams())
     connection.send(Hello(protocol=PROTOCOL_VERSION, version=__version__, pid=os.getpid()))
+    connection.aside = Machine(connection.send).take
     connection.listen()
     try:
         import torch

@@ -10,12 +10,24 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 
 from engine.errors import InvalidSettingError, WorkerError
-from engine.worker.protocol import MAX_MESSAGE_BYTES, Error, Event, Request, Shutdown, decode_request, encode
+from engine.worker.protocol import (
+    MAX_MESSAGE_BYTES,
+    Ask,
+    Error,
+    Event,
+    Generate,
+    Inspect,
+    Request,
+    Shutdown,
+    decode_request,
+    encode,
+)
 
 GRACE_SECONDS = 2.0
 """How long what runs may go on after the client has gone, before the process ends in the middle of it."""
@@ -52,11 +64,16 @@ class Connection:
     Args:
         source: File descriptor to read requests from.
         sink: File descriptor to write events to; writing waits for a client that is slow to read.
+
+    Attributes:
+        aside: Takes the questions about this machine, which wait for nothing else; without it nobody does.
     """
 
     def __init__(self, source: int, sink: int) -> None:
+        self.aside: Callable[[Ask], None] | None = None
         self._source = source
         self._sink = sink
+        self._sending = threading.Lock()
         self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         os.set_blocking(sink, True)
 
@@ -93,8 +110,9 @@ class Connection:
             )
         view = memoryview(line)
         try:
-            while view:
-                view = view[os.write(self._sink, view) :]
+            with self._sending:  # answers come from threads of their own
+                while view:
+                    view = view[os.write(self._sink, view) :]
         except OSError:
             raise SystemExit(0) from None
 
@@ -107,6 +125,9 @@ class Connection:
                 data = b""
             for line in lines.push(data):
                 message = read_request(line)
+                if isinstance(message, Ask) and self.aside is not None:
+                    self.aside(message)
+                    continue
                 self._arrivals.put(Arrival(message, time.monotonic()))
                 if isinstance(message, Shutdown):
                     self._end()
@@ -169,9 +190,18 @@ def check_request(request: Request) -> None:
         raise InvalidSettingError(
             f"pace is {pace:g}", f"it must be from 0 (no limit) to {MAX_PACE:g} tokens per second"
         )
-    alternatives = getattr(request, "alternatives", 0)
-    if not 0 <= alternatives <= MAX_ALTERNATIVES:
-        raise InvalidSettingError(f"alternatives is {alternatives}", f"it must be from 0 to {MAX_ALTERNATIVES}")
+    for name in ("alternatives", "top"):
+        count = getattr(request, name, 0)
+        if not 0 <= count <= MAX_ALTERNATIVES:
+            raise InvalidSettingError(f"{name} is {count}", f"it must be from 0 to {MAX_ALTERNATIVES}")
+    if isinstance(request, Generate):
+        places = [change.position for change in request.changes]
+        if places != sorted(places):
+            raise InvalidSettingError("the changes of settings are out of order", "give them by position")
+    if isinstance(request, Inspect) and not 1 <= request.position <= len(request.tokens):
+        length = len(request.tokens)
+        hint = f"it must be from 1 to {length}, the length of the text" if length else "the text has no tokens yet"
+        raise InvalidSettingError(f"position is {request.position}", hint)
 
 
 def read_request(line: bytes | TooLong) -> Request | Error:

@@ -2,7 +2,8 @@
 Knows nothing of torch, so that the app can import it.
 
 Order of events for a `Generate`: `Started`, then `Tokens` and `ParamsChanged` as they come, then one `Done`;
-or one `Error` with its id, at any point, instead of what is still to come.
+or one `Error` with its id, at any point, instead of what is still to come. Every other request that is answered has
+one answer, which may come between the events of a text.
 """
 
 from __future__ import annotations
@@ -10,18 +11,35 @@ from __future__ import annotations
 import msgspec
 
 from engine.config import Device, Precision, SamplingParams
-from engine.inference.stream import ScoredToken, Token
+from engine.inference.stream import Alternative, ScoredToken, Token
+from engine.worker.questions import AnyQuestion
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 3
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """No line is longer, in either direction."""
 
 BATCH_SECONDS = 0.016
 """`Tokens` of one generation come at most once in this time."""
 
+WHOLE_VOCABULARY = 512
+"""A vocabulary up to this size is told whole where a place is inspected."""
+
+TOP_TOKENS = 50
+"""So many of the likeliest tokens of a larger one are."""
+
+LENS_TOKENS = 3
+"""So many guesses of each layer are told."""
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
     """The base of all messages; its JSON carries the class's name as `type`."""
+
+
+class ParamsAt(msgspec.Struct, frozen=True):
+    """Settings that hold from the token at `position` on, counted from the start of the prompt."""
+
+    position: int
+    params: SamplingParams
 
 
 # Requests. `id` is chosen by the client and is unique for its connection; all events that answer carry it.
@@ -51,6 +69,11 @@ class Generate(Message, frozen=True, kw_only=True, tag="generate"):
         params: How to draw. With `seed` None the worker draws a seed and says it in `Started`.
         pace: Tokens per second at most; 0 for no limit.
         alternatives: How many of the likeliest tokens each token is reported with.
+        changes: Settings from a position on, as they were changed in mid-stream: a recorded text is written again to
+            the letter, at any pace. Each is told with `ParamsChanged` as a live change is; a live change of the
+            settings drops those still to come. Their seeds are ignored.
+        template: Whether `prompt` was rendered from a chat template: the names of special tokens in it become those
+            tokens. What a user typed is never read like that.
     """
 
     id: int
@@ -62,6 +85,8 @@ class Generate(Message, frozen=True, kw_only=True, tag="generate"):
     params: SamplingParams = SamplingParams()
     pace: float = 0.0
     alternatives: int = 0
+    changes: tuple[ParamsAt, ...] = ()
+    template: bool = False
 
 
 class SetParams(Message, frozen=True, kw_only=True, tag="set_params"):
@@ -83,20 +108,60 @@ class Cancel(Message, frozen=True, kw_only=True, tag="cancel"):
 
 
 class Score(Message, frozen=True, kw_only=True, tag="score"):
-    """How surprising is this text to the model? Answered by `Scored`."""
+    """How surprising is this text to the model? Answered by `Scored`.
+
+    Attributes:
+        tokens: The same as token ids, where they are known exactly; `text` is then ignored.
+        alternatives: How many of the likeliest tokens each token is reported with.
+    """
 
     id: int
     text: str
     model: str = ""
     device: Device = "auto"
     precision: Precision = "auto"
+    tokens: tuple[int, ...] | None = None
+    alternatives: int = 0
+
+
+class Inspect(Message, frozen=True, kw_only=True, tag="inspect"):
+    """Look inside the model at one place of a text. Answered by `Inspected`.
+
+    Attributes:
+        model: As in `Load`; loaded first when it is not.
+        tokens: The text's ids from its start.
+        position: The place, from 1 to len(tokens): what was drawn there is tokens[position], or nothing yet at the end.
+        params: The settings that hold there; their filters make `drawn`.
+        top: How many of the likeliest tokens to tell; 0 for all of a vocabulary up to WHOLE_VOCABULARY, and else for
+            TOP_TOKENS.
+        attention: Whether to tell what each head looks at.
+        lens: Whether to tell what each layer would guess.
+    """
+
+    id: int
+    tokens: tuple[int, ...]
+    position: int
+    model: str = ""
+    device: Device = "auto"
+    precision: Precision = "auto"
+    params: SamplingParams = SamplingParams()
+    top: int = 0
+    attention: bool = False
+    lens: bool = False
+
+
+class Ask(Message, frozen=True, kw_only=True, tag="ask"):
+    """Something about the machine that the engine runs on. Answered by `Told`, also before torch is imported."""
+
+    id: int
+    question: AnyQuestion
 
 
 class Shutdown(Message, frozen=True, kw_only=True, tag="shutdown"):
     """End the process; running generations are cut off. Closing its stdin does the same."""
 
 
-Request = Load | Generate | SetParams | Cancel | Score | Shutdown
+Request = Load | Generate | SetParams | Cancel | Score | Inspect | Ask | Shutdown
 
 
 # Events.
@@ -190,7 +255,9 @@ class Tokens(Message, frozen=True, kw_only=True, tag="tokens"):
 
 
 class ParamsChanged(Message, frozen=True, kw_only=True, tag="params_changed"):
-    """`SetParams` took effect: the token at `position` is the first one drawn with `params`."""
+    """`SetParams`, or one of the recorded changes, took effect: the token at `position` is the first one drawn with
+    `params`.
+    """
 
     id: int
     position: int
@@ -218,7 +285,15 @@ class Done(Message, frozen=True, kw_only=True, tag="done"):
 
 
 class Scored(Message, frozen=True, kw_only=True, tag="scored"):
-    """The answer to `Score`: loss in nats per token over all but the unconditioned start, and each token's share."""
+    """The answer to `Score`: loss in nats per token over all but the unconditioned start, and each token's share.
+
+    Attributes:
+        tokens: All but the first, which nothing stands before.
+        left_out: As in `Started`.
+        text: The text as the model read it.
+        ids: Its tokens, the first included.
+        ends: Where each of them ends in `text`, counted in characters; a half character ends where it began.
+    """
 
     id: int
     loss: float
@@ -226,6 +301,47 @@ class Scored(Message, frozen=True, kw_only=True, tag="scored"):
     bits_per_byte: float
     tokens: tuple[ScoredToken, ...]
     left_out: str = ""
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
+
+
+class Inspected(Message, frozen=True, kw_only=True, tag="inspected"):
+    """The answer to `Inspect`. All of it is about the row that predicts `position`: the one that reads position - 1.
+
+    Attributes:
+        token: The text's token at `position`; None at its end.
+        logprob: Of that token in the model's own distribution, before the filters; at most 0.
+        rank: Of that token in the model's own distribution, from 1.
+        drawn: Its probability after temperature and filters; 0 where they cut it.
+        entropy: In nats, of the model's own distribution.
+        distribution: The likeliest tokens, the likeliest first. The text's own is always among them: at the end where
+            it is not of the likeliest.
+        window_start: The first position that the model sees.
+        attention: How much each head of that row looks at each place of the window: float16, little endian, of shape
+            (n_layer, n_head, position - window_start). Each head's shares add up to 1. Empty unless asked for.
+        lens: What the model would say if it ended after the embedding, and after each layer: n_layer + 1 times the
+            LENS_TOKENS likeliest (their `drawn` says nothing). Empty unless asked for.
+    """
+
+    id: int
+    position: int
+    entropy: float
+    distribution: tuple[Alternative, ...]
+    window_start: int
+    token: int | None = None
+    logprob: float | None = None
+    rank: int | None = None
+    drawn: float | None = None
+    attention: bytes = b""
+    lens: tuple[tuple[Alternative, ...], ...] = ()
+
+
+class Told(Message, frozen=True, kw_only=True, tag="told"):
+    """The answer to `Ask`, of the kind that its question has; `questions.decode_answer` reads it."""
+
+    id: int
+    answer: msgspec.Raw
 
 
 class Error(Message, frozen=True, kw_only=True, tag="error"):
@@ -241,7 +357,7 @@ class Error(Message, frozen=True, kw_only=True, tag="error"):
     hint: str = ""
 
 
-Event = Hello | Ready | Loaded | Started | Tokens | ParamsChanged | Done | Scored | Error
+Event = Hello | Ready | Loaded | Started | Tokens | ParamsChanged | Done | Scored | Inspected | Told | Error
 
 _encoder = msgspec.json.Encoder()
 _request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -1,5 +1,5 @@
 """Serves the worker's requests: every running text gets one token in turn, and between two tokens every command that
-has arrived is obeyed. Knows nothing of pipes, nor of how a token is drawn.
+has arrived is obeyed. Knows nothing of pipes, nor of how a token is drawn and when it is sent.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ import math
 import sys
 import time
 import traceback
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -19,41 +18,34 @@ from engine.errors import DeviceError, InvalidSettingError, MiniGPTError
 from engine.evaluation import score
 from engine.inference.decoder import CHUNK
 from engine.inference.generator import Generation
-from engine.inference.stream import ScoredToken, Token
+from engine.inference.stream import ScoredToken
 from engine.inference.together import read_together
-from engine.worker.connection import Arrival, Connection, MessageTooLongError
+from engine.worker.connection import Arrival, Connection
+from engine.worker.inspecting import Inspecting
 from engine.worker.models import Models
 from engine.worker.protocol import (
-    BATCH_SECONDS,
     MAX_MESSAGE_BYTES,
     Cancel,
-    Done,
     Error,
     Generate,
+    Inspect,
     Load,
     Loaded,
     ModelInfo,
-    ParamsChanged,
     Score,
     Scored,
     SetParams,
     Shutdown,
     Started,
-    Tokens,
 )
+from engine.worker.writer import Writer
 
-CATCH_UP_SECONDS = 0.05
-"""A paced text that fell behind makes up for no more than this; the rest of the delay stays."""
-
-SPEED_SECONDS = 1.0
-"""The speed that is told while a text is written is of this last time."""
-
-SCORED_BYTES = 36
+SCORED_BYTES = 80
 """The least that one scored token takes in a message."""
 
 
 class Service:
-    """Loads, generates and scores for one client.
+    """Loads, generates, scores and looks inside for one client.
 
     Args:
         connection: Where requests come from and events go to.
@@ -62,6 +54,7 @@ class Service:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._models = Models()
+        self._inspecting = Inspecting()
         self._writers: dict[int, Writer] = {}
 
     def serve(self) -> None:
@@ -71,6 +64,7 @@ class Service:
                 if isinstance(arrival.message, Shutdown):
                     return
                 self._handle(arrival)
+            self._inspecting.rest()
             reading = self._read_together()
             for writer in list(self._writers.values()):
                 if not writer.finished and writer.id not in reading:
@@ -101,10 +95,9 @@ class Service:
         return reading
 
     def _patience(self) -> float | None:
-        """Seconds until a text wants to go on; None while there is none."""
-        if not self._writers:
-            return None
-        return min(writer.wakes_at for writer in self._writers.values()) - time.monotonic()
+        """Seconds until a text wants to go on, or what is looked into can be let go; None while there is neither."""
+        wakes_at = min([self._inspecting.rests_at, *(writer.wakes_at for writer in self._writers.values())])
+        return None if wakes_at == math.inf else wakes_at - time.monotonic()
 
     def _handle(self, arrival: Arrival) -> None:
         request = arrival.message
@@ -124,6 +117,8 @@ class Service:
                     self._generate(request, arrival.time)
                 case Score():
                     self._score(request)
+                case Inspect():
+                    self._inspect(request)
                 case SetParams():
                     if writer := self._running(request.id):  # else it has just ended: nothing to change
                         writer.change(request)
@@ -145,6 +140,7 @@ class Service:
                 writer.fail()
             self._connection.send(describe(error, id))
             if isinstance(error, torch.OutOfMemoryError):
+                self._inspecting.let_go()
                 self._models.drop_all()
 
     def _load(self, request: Load) -> None:
@@ -161,7 +157,7 @@ class Service:
             return
         model = self._models.get(request.model, request.device, request.precision)
         if request.prompt_tokens is None:
-            tokens, prompt, left_out = model.tokenizer.encode_prompt(request.prompt)
+            tokens, prompt, left_out = model.tokenizer.encode_prompt(request.prompt, special=request.template)
         else:
             tokens, prompt, left_out = list(request.prompt_tokens), "", ""
         generation = self._models.retry_alone(
@@ -178,23 +174,31 @@ class Service:
                 left_out=left_out,
             )
         )
-        self._writers[request.id] = Writer(
+        writer = self._writers[request.id] = Writer(
             self._connection,
             request.id,
             generation,
             pace=request.pace,
             asked_at=max(arrived, self._models.last_loaded),
+            changes=request.changes,
         )
+        writer.begin()
+
+    def _inspect(self, request: Inspect) -> None:
+        model = self._models.get(request.model, request.device, request.precision)
+        self._connection.send(self._models.retry_alone(lambda: self._inspecting.look(model, request)))
 
     def _score(self, request: Score) -> None:
         model = self._models.get(request.model, request.device, request.precision)
-        count = len(model.tokenizer.encode_prompt(request.text)[0])
-        if count * SCORED_BYTES > MAX_MESSAGE_BYTES:
+        text = request.text if request.tokens is None else request.tokens
+        count = len(text if request.tokens is not None else model.tokenizer.encode_prompt(request.text)[0])
+        each = SCORED_BYTES * (1 + request.alternatives)
+        if count * each > MAX_MESSAGE_BYTES:
             raise InvalidSettingError(
                 f"the text has {count:,} tokens, too many to score one by one",
-                f"at most {MAX_MESSAGE_BYTES // SCORED_BYTES:,}; for the loss of a long text use: minigpt-tui eval",
+                f"at most {MAX_MESSAGE_BYTES // each:,}; for the loss of a long text use: minigpt-tui eval",
             )
-        result = self._models.retry_alone(lambda: score(model, request.text))
+        result = self._models.retry_alone(lambda: score(model, text, request.alternatives))
         if math.isnan(result.loss):
             raise model.no_number()
         self._connection.send(
@@ -203,156 +207,16 @@ class Service:
                 loss=finite(result.loss),
                 perplexity=finite(result.perplexity),
                 bits_per_byte=finite(result.bits_per_byte),
-                tokens=tuple(ScoredToken(token.text, finite(token.logprob), token.rank) for token in result.tokens),
+                tokens=tuple(
+                    ScoredToken(token.text, finite(token.logprob), token.rank, token.entropy, token.top)
+                    for token in result.tokens
+                ),
                 left_out=result.left_out,
+                text=result.text,
+                ids=result.ids,
+                ends=result.ends,
             )
         )
-
-
-class Writer:
-    """One text on its way to the client: its pace, its batches, its clock.
-
-    Args:
-        asked_at: When its request arrived, or the model was ready, on the monotonic clock.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        id: int,
-        generation: Generation,
-        *,
-        pace: float,
-        asked_at: float,
-    ) -> None:
-        self.id = id
-        self.finished = False
-        self._connection = connection
-        self.generation = generation
-        self._pace = pace
-        self._asked_at = asked_at
-        self._first_at: float | None = None
-        self._last_at = 0.0
-        self._beat = -math.inf  # when the last token was due, which is a little before it was drawn
-        self._batch: list[Token] = []
-        self._recent: deque[tuple[float, int]] = deque()  # when a token came, and how many there were by then
-        self._sent_at = -math.inf
-
-    @property
-    def due(self) -> float:
-        """When the next token may be drawn, on the monotonic clock; the end of the text, being none, is due at once."""
-        at_end = 0 <= self.generation.params.max_new_tokens <= self.generation.new_tokens
-        return self._beat + 1 / self._pace if self._pace and not at_end else -math.inf
-
-    @property
-    def is_due(self) -> bool:
-        """Whether a token is to be drawn now that is not there yet."""
-        return not self.finished and time.monotonic() >= self.due and self.generation.is_waiting
-
-    @property
-    def wakes_at(self) -> float:
-        """When there is something to do: a token to draw, or a batch to send."""
-        return min(self.due, self._sent_at + BATCH_SECONDS) if self._batch else self.due
-
-    def advance(self) -> None:
-        """Draw the next token if it is due, and send what has waited for long enough."""
-        now, due = time.monotonic(), self.due
-        if now >= due:
-            self._draw()
-            while due == -math.inf and self.generation.finish_reason is None and not self.generation.is_waiting:
-                self._draw()  # all that is ready, so that the next pass is for all texts again
-            # The beat counts on from when this token was due, not from when it came, so that delays do not add up.
-            self._beat = now if due == -math.inf else max(due, now - CATCH_UP_SECONDS)
-        if self.generation.finish_reason is not None:
-            self._finish()
-        elif self._batch and time.monotonic() >= self._sent_at + BATCH_SECONDS:
-            self._flush()
-
-    def change(self, request: SetParams) -> None:
-        """Go on with other settings from the next token on."""
-        if request.pace is not None:
-            self._pace = request.pace
-        if request.params is not None:
-            self._flush()
-            self.generation.set_params(request.params)
-            position, params = self.generation.position, self.generation.params
-            self._connection.send(ParamsChanged(id=self.id, position=position, params=params))
-
-    def cancel(self) -> None:
-        """End here; what was written stays."""
-        self.generation.cancel()
-        self._finish()
-
-    def fail(self) -> None:
-        """End with an error to come; what was written is still sent."""
-        self.finished = True
-        with suppress(MessageTooLongError):  # which may be what it failed with
-            self._flush()
-
-    def _draw(self) -> None:
-        token = next(self.generation, None)
-        if token is None:
-            return
-        self._last_at = time.monotonic()
-        if self._first_at is None:
-            self._first_at = self._last_at
-        self._recent.append((self._last_at, self.generation.new_tokens))
-        while self._last_at - self._recent[0][0] > SPEED_SECONDS and len(self._recent) > 2:
-            self._recent.popleft()
-        self._batch.append(token)
-
-    def _flush(self) -> None:
-        if self._batch:
-            batch, self._batch = self._batch, []
-            self._send(batch)
-            self._sent_at = time.monotonic()
-
-    def _send(self, tokens: Sequence[Token]) -> None:
-        """Send tokens in as few messages as hold them."""
-        if not tokens:
-            return
-        event = Tokens(
-            id=self.id,
-            tokens=tuple(tokens),
-            context=self.generation.context,
-            tokens_per_second=self._recent_speed(),
-        )
-        try:
-            self._connection.send(event)
-        except MessageTooLongError:
-            if len(tokens) == 1:
-                raise
-            half = len(tokens) // 2
-            self._send(tokens[:half])
-            self._send(tokens[half:])
-
-    def _finish(self) -> None:
-        self._flush()
-        self.finished = True
-        generation = self.generation
-        self._connection.send(
-            Done(
-                id=self.id,
-                finish_reason=generation.finish_reason or "cancelled",
-                text=generation.tail,
-                prompt_tokens=len(generation.prompt_tokens),
-                new_tokens=generation.new_tokens,
-                seed=generation.seed,
-                tokens_per_second=self._tokens_per_second(),
-                time_to_first_token=max(0.0, self._first_at - self._asked_at) if self._first_at is not None else 0.0,
-            )
-        )
-
-    def _recent_speed(self) -> float:
-        """Tokens per second of late, so that a change of pace shows; 0 while there is but one token."""
-        (began, before), (ended, after) = self._recent[0], self._recent[-1]
-        return (after - before) / (ended - began) if ended > began else 0.0
-
-    def _tokens_per_second(self) -> float:
-        """Tokens per second over the whole text, without the first token."""
-        if self._first_at is None or self._last_at <= self._first_at:
-            return 0.0
-        return (self.generation.new_tokens - 1) / (self._last_at - self._first_at)
 
 
 def model_info(model: LoadedModel, name: str) -> ModelInfo:

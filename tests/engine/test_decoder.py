@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import CONFIGS, every_config, make
+from torch.nn import functional as F
 
 from engine.inference import decoder as decoder_module
 from engine.inference.decoder import Decoder
-from engine.inference.products import Int8, Packed, Plain, has_int8
+from engine.inference.products import (
+    Int8,
+    Packed,
+    Plain,
+    Range,
+    StaticInt8,
+    gelu,
+    has_static_int8,
+    has_weight_only_int8,
+    products,
+    silu,
+)
 
-PRECISIONS = ("fp32", "bf16", "int8")
+WEIGHTS_ALONE = "int8 of weights alone"
+PRECISIONS = ("fp32", "bf16", "int8", WEIGHTS_ALONE)
 
 
 class Owner:
@@ -22,6 +37,13 @@ class Owner:
 def wide(config, **changes):
     """A configuration in float32 with sums long enough for kernels to cut them."""
     return make(config.replace(n_embd=256, n_head=4, n_kv_head=2 if config.family == "qwen3" else 0, **changes)).float()
+
+
+def decoder_in(precision, model):
+    """The decoder of a model; also in what int8 is where there are no whole numbers on both sides."""
+    if precision == WEIGHTS_ALONE:
+        return Decoder(model, "int8", products("int8", torch.device("cpu"), torch.float32))
+    return Decoder(model, precision)
 
 
 def slots_of(decoder, count=1):
@@ -57,7 +79,7 @@ def test_decoding_gives_the_models_own_logits(config, data):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3"])
 def test_a_row_is_the_same_to_the_bit_in_whatever_pieces_its_text_is_read(family, precision):
-    decoder = Decoder(wide(CONFIGS[family], block_size=300), precision)
+    decoder = decoder_in(precision, wide(CONFIGS[family], block_size=300))
     if not decoder.rows_alike:
         pytest.skip("this build of torch has no packed products")
     text = torch.randint(CONFIGS[family].vocab_size, (300,), generator=torch.Generator().manual_seed(1)).tolist()
@@ -69,7 +91,7 @@ def test_a_row_is_the_same_to_the_bit_in_whatever_pieces_its_text_is_read(family
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3"])
 def test_a_row_is_the_same_to_the_bit_whichever_texts_are_read_with_it(family, precision):
-    decoder = Decoder(wide(CONFIGS[family], block_size=220), precision)
+    decoder = decoder_in(precision, wide(CONFIGS[family], block_size=220))
     if not decoder.rows_alike:
         pytest.skip("this build of torch has no packed products")
     text = torch.randint(CONFIGS[family].vocab_size, (220,), generator=torch.Generator().manual_seed(1)).tolist()
@@ -87,13 +109,44 @@ def test_a_row_is_the_same_to_the_bit_whichever_texts_are_read_with_it(family, p
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("family", "size", "heads"), [("gpt2", 252, 6), ("nanochat", 280, 4), ("qwen3", 276, 6)])
+def test_a_row_is_the_same_to_the_bit_where_threads_share_rows_of_odd_sizes(family, size, heads, precision):
+    shape = {"n_embd": size, "n_head": heads, "n_kv_head": heads // 2 if family == "qwen3" else 0, "n_layer": 1}
+    decoder = decoder_in(precision, make(CONFIGS[family].replace(block_size=300, **shape)).float())
+    if not decoder.rows_alike:
+        pytest.skip("this build of torch has no packed products")
+    text, before = (
+        torch.randint(37, (300,), generator=torch.Generator().manual_seed(1)).tolist(),
+        torch.get_num_threads(),
+    )
+    try:
+        torch.set_num_threads(3)
+        whole = read_in_pieces(decoder, text, [300])
+        for sizes in ([5], [7, 1], [64]):
+            assert torch.equal(read_in_pieces(decoder, text, sizes), whole), sizes
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("mine", "torchs"), [(gelu, partial(F.gelu, approximate="tanh")), (silu, F.silu)])
+def test_activations_are_those_of_torch_and_alike_wherever_a_number_stands(mine, torchs):
+    x = torch.randn(301, 333, generator=torch.Generator().manual_seed(1)) * 3
+    x[0, :4] = torch.tensor([1e30, -1e30, 0.0, -90.0])
+    whole = mine(x)
+    assert torch.allclose(whole.double(), torchs(x.double()), rtol=1e-5, atol=1e-6)
+    for count in (1, 3, 50):
+        assert torch.equal(mine(x[:count].contiguous()), whole[:count])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_number_of_threads_changes_no_bit(precision):
     before, found = torch.get_num_threads(), []
     text = torch.randint(37, (100,), generator=torch.Generator().manual_seed(1)).tolist()
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(read_in_pieces(Decoder(wide(CONFIGS["nanochat"], block_size=100), precision), text, [4]))
+            decoder = decoder_in(precision, wide(CONFIGS["nanochat"], block_size=100))  # which is calibrated anew
+            found.append(read_in_pieces(decoder, text, [4]))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(each, found[0]) for each in found)
@@ -121,23 +174,31 @@ def test_what_does_not_fit_in_the_window_is_refused():
     del owners
 
 
-@pytest.mark.parametrize("kind", [Packed, Int8])
+HAS = {Packed: lambda: True, Int8: has_weight_only_int8, StaticInt8: has_static_int8}
+
+
+@pytest.mark.parametrize("kind", HAS)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_products_are_near_the_exact_ones_and_rows_do_not_touch_each_other(kind, data):
-    if kind is Int8 and not has_int8():
-        pytest.skip("no exact 8-bit products here")
+    if not HAS[kind]():
+        pytest.skip("there are no such products here")
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
     rows, outer = data.draw(st.integers(4, 40)), data.draw(st.integers(1, 70))
     inner = 32 * data.draw(st.integers(1, 9)) if kind is Int8 else data.draw(st.integers(1, 300))
     x = torch.randn(rows, inner, generator=generator) * data.draw(st.sampled_from([1e-3, 1.0, 1e3]))
     x[0] = 0.0
     weight, bias = torch.randn(outer, inner, generator=generator), torch.randn(outer, generator=generator)
-    product = kind(weight, data.draw(st.sampled_from([None, bias])))
-    exact = x.double() @ weight.double().T + (0 if product._bias is None else bias.double())
+    given = data.draw(st.sampled_from([None, bias]))
+    inputs = Range(min(0.0, float(x.min())), max(0.0, float(x.max())))
+    product = kind(weight, given, inputs) if kind is StaticInt8 else kind(weight, given)
+    exact = x.double() @ weight.double().T + (0 if given is None else given.double())
     near = (2e-2 if kind is Int8 else 1e-5) * (x.norm(dim=1)[:, None] * weight.norm(dim=1)).double() + 1e-6
-    if kind is Int8 and product._bias is not None:  # in bfloat16, as the answer is
+    if kind is Int8 and given is not None:  # in bfloat16, as the answer is
         near = near + bias.abs() * 1e-2
+    if kind is StaticInt8:  # each number is off by half a step at most
+        of_x, of_weight = (inputs.high - inputs.low) / 255 / 2, weight.abs().amax(dim=1) / 127 / 2
+        near = near + of_x * weight.abs().sum(dim=1) + of_weight * (x.abs() + of_x).sum(dim=1, keepdim=True)
     answer = product(x)
     assert ((answer.double() - exact).abs() <= near).all()
     for first in range(0, rows - 3, 3):

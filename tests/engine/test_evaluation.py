@@ -102,5 +102,10 @@ def test_a_score_tells_each_tokens_share(tiny_model):
         token, logprobs = ids[place + 1], logits[place].log_softmax(-1)
         assert found.tokens[place].logprob == pytest.approx(float(logprobs[token]), abs=1e-5)
         assert found.tokens[place].rank == int((logprobs > logprobs[token]).sum()) + 1
+        assert found.tokens[place].entropy == pytest.approx(float(-(logprobs.exp() * logprobs).sum()), abs=1e-4)
+    assert (found.text, found.ids, found.ends) == (known, tuple(ids), tuple(range(1, len(known) + 1)))
+    assert score(model, ids).tokens == found.tokens
+    with pytest.raises(DataError, match="not in the vocabulary"):
+        score(model, [1, 10_000])
     with pytest.raises(DataError, match="too short"):
         score(model, "T")

@@ -17,10 +17,11 @@ from engine.checkpoints import load_model
 from engine.config import ENDLESS, SamplingParams
 from engine.errors import CheckpointError, DataError
 from engine.inference.decoder import Decoder
-from engine.inference.generator import Generation, window_start
+from engine.inference.generator import Generation
 from engine.inference.noise import Noise, gumbel, philox
 from engine.inference.sampling import draw, filter_logits
 from engine.inference.stream import TextStream
+from engine.inference.window import window_start
 
 
 def filtered_row(logits, params, seen=()):
@@ -276,6 +277,8 @@ def test_alternatives_carry_the_models_own_logprob_and_the_filtered_probability(
         own = logits.log_softmax(dim=-1)
         drawn = filtered_row(logits, params).softmax(dim=-1)
         assert token.logprob == pytest.approx(float(own[token.token]), abs=1e-5)
+        assert token.rank == int((own > own[token.token]).sum()) + 1
+        assert token.entropy == pytest.approx(float(-(own.exp() * own).sum()), abs=1e-4)
         assert [a.token for a in token.top] == own.topk(8).indices.tolist()
         for alternative in token.top:
             assert alternative.logprob == pytest.approx(float(own[alternative.token]), abs=1e-5)

@@ -27,6 +27,7 @@ from engine.text.tokenizers import END_OF_TEXT, Tokenizer, train_tokenizer
 RUNNABLE = {
     "gpt2": CONFIGS["gpt2"],
     "gpt2-sinusoidal": ModelConfig(family="gpt2", positions="sinusoidal", n_inner=96, **SHAPE),
+    "gpt2-erf": CONFIGS["gpt2-erf"],
     "qwen3": CONFIGS["qwen3"],
     "qwen3-tied": CONFIGS["qwen3-tied"],
 }
@@ -177,6 +178,12 @@ def test_a_normalizer_that_llama_cpp_lacks_is_told():
     composing = to_vocabulary(foreign(normalizer=normalizers.NFC()), 1000)
     assert "NFC" in composing.remark
     assert not to_vocabulary(foreign(), 1000).remark
+
+
+def test_a_gelu_that_llama_cpp_lacks_is_told(tmp_path):
+    for name in ("gpt2", "gpt2-erf"):
+        remark = write_gguf(tmp_path / name, make(CONFIGS[name], torch.float32), CHARACTERS, "fp32", "test").remark
+        assert ("tanh" in remark) == (name == "gpt2-erf")
 
 
 @pytest.mark.parametrize(

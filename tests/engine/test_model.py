@@ -15,6 +15,7 @@ SHAPE = {"vocab_size": 37, "block_size": 24, "n_layer": 3, "n_head": 4, "n_embd"
 CONFIGS = {
     "gpt2": ModelConfig(family="gpt2", bias=True, tie_head=True, **SHAPE),
     "gpt2-plain": ModelConfig(family="gpt2", activation="relu", positions="sinusoidal", **SHAPE),
+    "gpt2-erf": ModelConfig(family="gpt2", activation="gelu_erf", **SHAPE),
     "nanochat": ModelConfig(family="nanochat", **SHAPE),
     "nanochat-cap": ModelConfig(family="nanochat", logit_soft_cap=15.0, n_kv_head=2, **SHAPE),
     "qwen3": ModelConfig(family="qwen3", n_kv_head=2, **SHAPE),

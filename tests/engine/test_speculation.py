@@ -8,6 +8,7 @@ import pytest
 from drafted import AnyRows, count_rows, load_drafted, write_down
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_decoder import WEIGHTS_ALONE, decoder_in
 from tiny_models import TINY_TEXT, make_tiny
 
 from engine import folders
@@ -16,7 +17,7 @@ from engine.inference.draft import Draft
 from engine.inference.generator import Generation
 
 FAMILIES = ("gpt2", "nanochat", "qwen3")
-PRECISIONS = ("fp32", "bf16", "int8")
+PRECISIONS = ("fp32", "bf16", "int8", WEIGHTS_ALONE)
 
 temperatures = st.just(0.0) | st.floats(0.3, 2.0)
 any_params = st.builds(
@@ -41,7 +42,8 @@ def model(request, home):
     name = f"guessed-{family}"
     if not (folders.user_checkpoints() / name).exists():
         make_tiny(name, family)
-    found = load_drafted(name, precision)
+    found = load_drafted(name, precision.partition(" ")[0])
+    found.decoder = decoder_in(precision, found.gpt)
     if not found.decoder.rows_alike:
         pytest.skip("this build of torch has no packed products")
     return found

@@ -6,6 +6,7 @@ import pytest
 from drafted import AnyRows, count_rows, load_drafted, write_down
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_decoder import WEIGHTS_ALONE, decoder_in
 from test_speculation import any_params, any_prompt
 from tiny_models import make_tiny
 
@@ -17,9 +18,10 @@ from engine.inference.generator import Generation
 from engine.inference.together import MOST_GUESSING, read_together, write_together
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8"])
+@pytest.fixture(scope="module", params=["fp32", "int8", WEIGHTS_ALONE])
 def model(request, tiny_model):
-    found = load_drafted("tiny", request.param)
+    found = load_drafted("tiny", request.param.partition(" ")[0])
+    found.decoder = decoder_in(request.param, found.gpt)
     if not found.decoder.rows_alike:
         pytest.skip("this build of torch has no packed products")
     return found

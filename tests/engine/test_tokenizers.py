@@ -225,7 +225,7 @@ def test_what_cannot_be_trained_is_refused():
 
 def gpt2_files(folder: Path) -> None:
     """GPT-2's pair of files, with a few merges."""
-    letters = sorted(ours._byte_values())
+    letters = sorted(ours.byte_values())
     tokens = [*letters, "th", "the", "Ġthe", END_OF_TEXT]
     (folder / "vocab.json").write_text(json.dumps({token: id for id, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\nt h\nth e\nĠ the\n")
@@ -258,7 +258,7 @@ def qwen3_like(folder: Path) -> None:
     )
     backend.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=300, show_progress=False, initial_alphabet=sorted(ours._byte_values())
+        vocab_size=300, show_progress=False, initial_alphabet=sorted(ours.byte_values())
     )
     backend.train_from_iterator([ENGLISH], trainer)
     backend.add_special_tokens([AddedToken(token, special=True) for token in (END_OF_TEXT, "<|im_end|>")])

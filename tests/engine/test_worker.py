@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import queue
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ import msgspec
 import pytest
 import torch
 from endless import make_endless
+from worker_process import PATIENCE, ROOT, Worker, new_id, text_of, tokens_of
 
 from engine.checkpoints import LoadedModel, load_model
 from engine.config import ENDLESS, SamplingParams
@@ -28,13 +26,11 @@ from engine.worker.protocol import (
     MAX_MESSAGE_BYTES,
     PROTOCOL_VERSION,
     Cancel,
-    Done,
     Error,
     Generate,
     Hello,
     Load,
     Loaded,
-    Message,
     ParamsChanged,
     Ready,
     Score,
@@ -46,66 +42,6 @@ from engine.worker.protocol import (
     decode_event,
     encode,
 )
-
-ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
-new_id = itertools.count(100).__next__
-
-
-class Worker:
-    """A worker process, with its events put aside by the id that they answer."""
-
-    def __init__(self, *command: str, folder: Path, **environment: str) -> None:
-        path = os.pathsep.join(filter(None, [environment.pop("first_on_path", ""), str(ROOT)]))
-        self.log = folder / f"worker-{next(itertools.count(time.monotonic_ns()))}.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command or (sys.executable, "-P", "-m", "engine.worker"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
-                cwd=folder,
-            )
-        self.lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self.aside: list = []
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self.lines.put(line)
-        self.lines.put(b"")
-
-    def send(self, message: Message | bytes) -> None:
-        self.process.stdin.write(message if isinstance(message, bytes) else encode(message))
-        self.process.stdin.flush()
-
-    def next(self, id: int | None = None):
-        """The next event; with an id, the next one that carries it."""
-        for place, event in enumerate(self.aside):
-            if id is None or getattr(event, "id", None) == id:
-                return self.aside.pop(place)
-        while True:
-            line = self.lines.get(timeout=PATIENCE)
-            assert line, f"the worker ended: {self.log.read_text()}"
-            event = decode_event(line)
-            if id is None or getattr(event, "id", None) == id:
-                return event
-            self.aside.append(event)
-
-    def until_done(self, id: int) -> list:
-        events = [self.next(id)]
-        while not isinstance(events[-1], Done | Error):
-            events.append(self.next(id))
-        return events
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.reader.join()
-        self.process.stdin.close()
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -145,15 +81,6 @@ def writer(endless: Path) -> Iterator[LoadedModel]:
     torch.set_num_threads(1)
     yield load_model("endless", "cpu", "fp32")
     torch.set_num_threads(threads)
-
-
-def text_of(events: list) -> str:
-    written = "".join(token.text for event in events if isinstance(event, Tokens) for token in event.tokens)
-    return written + "".join(event.text for event in events if isinstance(event, Done))
-
-
-def tokens_of(events: list) -> list:
-    return [token for event in events if isinstance(event, Tokens) for token in event.tokens]
 
 
 def write_here(model: LoadedModel, prompt: str, params: SamplingParams) -> tuple[Generation, str]:
@@ -272,6 +199,21 @@ def test_characters_that_the_model_never_saw_are_named(worker: Worker) -> None:
     worker.send(Generate(id=id, model="endless", prompt="a™n™é", params=SamplingParams(max_new_tokens=1)))
     started = worker.until_done(id)[0]
     assert (started.prompt, started.left_out) == ("an", "™é")
+
+
+def test_the_name_of_a_special_token_is_one_in_a_rendered_template_alone(worker: Worker, writer: LoadedModel) -> None:
+    starts = []
+    for template in (False, True):
+        id = new_id()
+        params = SamplingParams(max_new_tokens=1)
+        worker.send(Generate(id=id, model="endless", prompt="fox<|endoftext|>goes", params=params, template=template))
+        starts.append(worker.until_done(id)[0])
+    typed, rendered = starts
+    eot, encode = writer.tokenizer.eot_id, writer.tokenizer.encode
+    assert rendered.prompt_tokens == (*encode("fox"), eot, *encode("goes"))
+    assert rendered.left_out == ""
+    assert eot not in typed.prompt_tokens
+    assert typed.left_out == "<|>"
 
 
 def test_new_settings_act_from_the_place_that_is_told(worker: Worker, writer: LoadedModel) -> None:
@@ -482,7 +424,7 @@ WRAPPED = """
             import torch
             from engine.worker import service
 
-            def failing(model, text):
+            def failing(model, text, *more):
                 raise {"memory": torch.OutOfMemoryError("CUDA out of memory")}.get(text, ValueError("first\\nsecond"))
 
             service.score = failing

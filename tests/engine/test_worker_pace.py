@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from engine.config import ENDLESS, SamplingParams
 from engine.inference.stream import Token
-from engine.worker import connection, service
+from engine.worker import connection
 from engine.worker.connection import Connection, LineBuffer, MessageTooLongError, TooLong
 from engine.worker.protocol import BATCH_SECONDS, Done, ParamsChanged, SetParams, Tokens
-from engine.worker.service import CATCH_UP_SECONDS, Writer
+from engine.worker.writer import CATCH_UP_SECONDS, Writer
 
 
 class Clock:
@@ -67,7 +67,7 @@ class Scripted:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(service, "time", clock)
+    monkeypatch.setattr("engine.worker.writer.time", clock)
     return clock
 
 

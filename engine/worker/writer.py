@@ -1,0 +1,188 @@
+"""One text on its way to the client: when its tokens are drawn, when they are sent, and which settings hold from which
+token on. Knows nothing of the other texts, nor of how a token is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+
+from engine.config import SamplingParams
+from engine.inference.generator import Generation
+from engine.inference.stream import Token
+from engine.worker.connection import Connection, MessageTooLongError
+from engine.worker.protocol import BATCH_SECONDS, Done, ParamsAt, ParamsChanged, SetParams, Tokens
+
+CATCH_UP_SECONDS = 0.05
+"""A paced text that fell behind makes up for no more than this; the rest of the delay stays."""
+
+SPEED_SECONDS = 1.0
+"""The speed that is told while a text is written is of this last time."""
+
+
+class Writer:
+    """One text on its way to the client: its pace, its batches, its clock, its changes of settings.
+
+    Args:
+        asked_at: When its request arrived, or the model was ready, on the monotonic clock.
+        changes: Settings to go on with from a position on, in the order of their positions.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        id: int,
+        generation: Generation,
+        *,
+        pace: float,
+        asked_at: float,
+        changes: Sequence[ParamsAt] = (),
+    ) -> None:
+        self.id = id
+        self.finished = False
+        self._connection = connection
+        self.generation = generation
+        self._pace = pace
+        self._asked_at = asked_at
+        self._changes = deque(changes)
+        self._first_at: float | None = None
+        self._last_at = 0.0
+        self._beat = -math.inf  # when the last token was due, which is a little before it was drawn
+        self._batch: list[Token] = []
+        self._recent: deque[tuple[float, int]] = deque()  # when a token came, and how many there were by then
+        self._sent_at = -math.inf
+
+    @property
+    def due(self) -> float:
+        """When the next token may be drawn, on the monotonic clock; the end of the text, being none, is due at once."""
+        at_end = 0 <= self.generation.params.max_new_tokens <= self.generation.new_tokens
+        return self._beat + 1 / self._pace if self._pace and not at_end else -math.inf
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a token is to be drawn now that is not there yet."""
+        return not self.finished and time.monotonic() >= self.due and self.generation.is_waiting
+
+    @property
+    def wakes_at(self) -> float:
+        """When there is something to do: a token to draw, or a batch to send."""
+        return min(self.due, self._sent_at + BATCH_SECONDS) if self._batch else self.due
+
+    def begin(self) -> None:
+        """Make the changes that hold from the first token on."""
+        self._change_where_recorded()
+
+    def advance(self) -> None:
+        """Draw the next token if it is due, and send what has waited for long enough."""
+        now, due = time.monotonic(), self.due
+        if now >= due:
+            self._draw()
+            while due == -math.inf and self.generation.finish_reason is None and not self.generation.is_waiting:
+                self._draw()  # all that is ready, so that the next pass is for all texts again
+            # The beat counts on from when this token was due, not from when it came, so that delays do not add up.
+            self._beat = now if due == -math.inf else max(due, now - CATCH_UP_SECONDS)
+        if self.generation.finish_reason is not None:
+            self._finish()
+        elif self._batch and time.monotonic() >= self._sent_at + BATCH_SECONDS:
+            self._flush()
+
+    def change(self, request: SetParams) -> None:
+        """Go on with other settings from the next token on."""
+        if request.pace is not None:
+            self._pace = request.pace
+        if request.params is not None:
+            self._changes.clear()  # they were made to another text
+            self._set_params(request.params)
+
+    def cancel(self) -> None:
+        """End here; what was written stays."""
+        self.generation.cancel()
+        self._finish()
+
+    def fail(self) -> None:
+        """End with an error to come; what was written is still sent."""
+        self.finished = True
+        with suppress(MessageTooLongError):  # which may be what it failed with
+            self._flush()
+
+    def _draw(self) -> None:
+        token = next(self.generation, None)
+        if token is None:
+            return
+        self._last_at = time.monotonic()
+        if self._first_at is None:
+            self._first_at = self._last_at
+        self._recent.append((self._last_at, self.generation.new_tokens))
+        while self._last_at - self._recent[0][0] > SPEED_SECONDS and len(self._recent) > 2:
+            self._recent.popleft()
+        self._batch.append(token)
+        self._change_where_recorded()
+
+    def _change_where_recorded(self) -> None:
+        """Make the changes that hold from the next token on, before it is drawn and before the text is full."""
+        while self._changes and self._changes[0].position <= self.generation.position:
+            change = self._changes.popleft()
+            if self.generation.finish_reason is None:
+                self._set_params(change.params)
+
+    def _set_params(self, params: SamplingParams) -> None:
+        self._flush()
+        self.generation.set_params(params)
+        position, params = self.generation.position, self.generation.params
+        self._connection.send(ParamsChanged(id=self.id, position=position, params=params))
+
+    def _flush(self) -> None:
+        if self._batch:
+            batch, self._batch = self._batch, []
+            self._send(batch)
+            self._sent_at = time.monotonic()
+
+    def _send(self, tokens: Sequence[Token]) -> None:
+        """Send tokens in as few messages as hold them."""
+        if not tokens:
+            return
+        event = Tokens(
+            id=self.id,
+            tokens=tuple(tokens),
+            context=self.generation.context,
+            tokens_per_second=self._recent_speed(),
+        )
+        try:
+            self._connection.send(event)
+        except MessageTooLongError:
+            if len(tokens) == 1:
+                raise
+            half = len(tokens) // 2
+            self._send(tokens[:half])
+            self._send(tokens[half:])
+
+    def _finish(self) -> None:
+        self._flush()
+        self.finished = True
+        generation = self.generation
+        self._connection.send(
+            Done(
+                id=self.id,
+                finish_reason=generation.finish_reason or "cancelled",
+                text=generation.tail,
+                prompt_tokens=len(generation.prompt_tokens),
+                new_tokens=generation.new_tokens,
+                seed=generation.seed,
+                tokens_per_second=self._tokens_per_second(),
+                time_to_first_token=max(0.0, self._first_at - self._asked_at) if self._first_at is not None else 0.0,
+            )
+        )
+
+    def _recent_speed(self) -> float:
+        """Tokens per second of late, so that a change of pace shows; 0 while there is but one token."""
+        (began, before), (ended, after) = self._recent[0], self._recent[-1]
+        return (after - before) / (ended - began) if ended > began else 0.0
+
+    def _tokens_per_second(self) -> float:
+        """Tokens per second over the whole text, without the first token."""
+        if self._first_at is None or self._last_at <= self._first_at:
+            return 0.0
+        return (self.generation.new_tokens - 1) / (self._last_at - self._first_at)

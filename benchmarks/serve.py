@@ -1,0 +1,220 @@
+"""What the server does under load: many clients for a minute on loopback, in float32 on the CPU. Every stream is held
+against the same request made alone, nothing may be lost, and the memory of both processes is read every second.
+
+    python benchmarks/serve.py [--clients 64] [--seconds 60] [--model shakespeare] [--tokens 200] [--device cpu]
+
+First one client makes the requests one after the other, which gives the texts to compare with and the throughput of one
+client at a time. Then all clients make them over and over. Server, engine and clients share the machine, so that what
+the clients take is missing in the figure. Exits with 1 when a text differs, a request is lost or memory grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMPTS = (
+    "ROMEO:",
+    "First Citizen:\n",
+    "To be, or not to be",
+    "The king",
+    "\n",
+    "KING RICHARD III:\nNow",
+    "My lord,",
+    "O",
+)
+GROWTH = 0.05
+"""Memory may end so much above what it was after the first quarter: allocators take a while to find their size."""
+
+
+@dataclass
+class Answer:
+    """One request's stream."""
+
+    kind: int
+    text: str
+    tokens: int
+    complete: bool
+    first: float
+    seconds: float
+
+
+@dataclass
+class Memory:
+    """Resident bytes of both processes, read now and then."""
+
+    server: list[int] = field(default_factory=list)
+    engine: list[int] = field(default_factory=list)
+
+
+class Server:
+    """`minigpt-tui serve` on a port that is free."""
+
+    def __init__(self, home: str, model: str, device: str) -> None:
+        self.log = Path(home, "server.log")
+        words = ["serve", "--model", model, "--port", "0", "--device", device, "--precision", "fp32"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "minigpt_tui", *words],
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "MINIGPT_HOME": home},
+            )
+        while not (found := re.search(r"http://127.0.0.1:(\d+);", self.log.read_text())):
+            if self.process.poll() is not None:
+                sys.exit(self.log.read_text())
+            time.sleep(0.1)
+        self.port = int(found[1])
+        self.itself = psutil.Process(self.process.pid)
+        (self.engine,) = self.itself.children()
+
+    def end(self) -> int:
+        """Ask it to end; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+async def ask(port: int, kind: int, tokens: int) -> Answer:
+    """Make one request and read its stream to the end, with as little work as can be."""
+    fields = {
+        "prompt": PROMPTS[kind % len(PROMPTS)],
+        "seed": kind,
+        "max_tokens": tokens,
+        "temperature": 0.8,
+        "stream": True,
+    }
+    body = json.dumps(fields).encode()
+    began = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+    received = bytearray()
+    first = 0.0
+    while part := await reader.read(1 << 16):
+        if not first and b"data: " in part:
+            first = time.perf_counter() - began
+        received += part
+    seconds = time.perf_counter() - began
+    writer.close()
+    return read(kind, bytes(received), first, seconds)
+
+
+def read(kind: int, received: bytes, first: float, seconds: float) -> Answer:
+    """What a whole answer says; it is sent in chunks."""
+    head, _, rest = received.partition(b"\r\n\r\n")
+    body = b""
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        count = int(size, 16)
+        body, rest = body + rest[:count], rest[count + 2 :]
+    events = [line.removeprefix(b"data: ") for line in body.split(b"\n\n") if line]
+    if not head.startswith(b"HTTP/1.1 200 ") or not events or events[-1] != b"[DONE]":
+        return Answer(kind, received[-200:].decode(errors="replace"), 0, False, first, seconds)
+    choices = [json.loads(event)["choices"][0] for event in events[:-1]]
+    text = "".join(choice["text"] for choice in choices)
+    whole = choices[-1]["finish_reason"] is not None
+    return Answer(kind, text, len(text), whole, first, seconds)
+
+
+async def alone(port: int, kinds: int, tokens: int) -> list[Answer]:
+    """All kinds of request, one after the other."""
+    return [await ask(port, kind, tokens) for kind in range(kinds)]
+
+
+async def together(
+    server: Server, clients: int, seconds: float, kinds: int, tokens: int
+) -> tuple[list[Answer], Memory]:
+    """All clients, over and over."""
+    answers: list[Answer] = []
+    memory = Memory()
+    end = time.monotonic() + seconds
+
+    async def client(number: int) -> None:
+        order = random.Random(number)
+        while time.monotonic() < end:
+            answers.append(await ask(server.port, order.randrange(kinds), tokens))
+
+    async def watch() -> None:
+        while True:
+            memory.server.append(server.itself.memory_info().rss)
+            memory.engine.append(server.engine.memory_info().rss)
+            await asyncio.sleep(1)
+
+    watching = asyncio.create_task(watch())
+    await asyncio.gather(*map(client, range(clients)))
+    watching.cancel()
+    return answers, memory
+
+
+def growth(sizes: list[int]) -> float:
+    """How much more there was at the end than after the first quarter."""
+    quarter = max(1, len(sizes) // 4)
+    early, late = statistics.median(sizes[quarter : 2 * quarter] or sizes), statistics.median(sizes[-quarter:])
+    return late / early - 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--model", default="shakespeare")
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--kinds", type=int, default=64, help="different requests")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        server = Server(home, options.model, options.device)
+        try:
+            asyncio.run(alone(server.port, 4, options.tokens))  # warm
+            began = time.perf_counter()
+            expected = asyncio.run(alone(server.port, options.kinds, options.tokens))
+            one = sum(answer.tokens for answer in expected) / (time.perf_counter() - began)
+            began = time.perf_counter()
+            before = server.itself.cpu_times().user, server.engine.cpu_times().user, time.process_time()
+            answers, memory = asyncio.run(
+                together(server, options.clients, options.seconds, options.kinds, options.tokens)
+            )
+            took = time.perf_counter() - began
+            after = server.itself.cpu_times().user, server.engine.cpu_times().user, time.process_time()
+            many = sum(answer.tokens for answer in answers) / took
+        finally:
+            status = server.end()
+    lost = [answer for answer in answers + expected if not answer.complete]
+    differ = [answer for answer in answers if answer.complete and answer.text != expected[answer.kind].text]
+    shares = [(later - earlier) / took for earlier, later in zip(before, after, strict=True)]
+    firsts = sorted(answer.first * 1000 for answer in answers)
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {options.device}, "
+        f"{options.model} in float32, {options.tokens} tokens a request"
+    )
+    print(f"one client at a time   {one:8,.0f} tokens/s")
+    print(f"{options.clients} clients, {took:.0f} s     {many:8,.0f} tokens/s, {many / one:.2f} times as many")
+    print(f"requests {len(answers):,}, lost {len(lost)}, other than alone {len(differ)}, exit status {status}")
+    print(f"first piece: median {statistics.median(firsts):.0f} ms, p95 {firsts[int(len(firsts) * 0.95)]:.0f} ms")
+    print("cores used: server {:.2f}, engine {:.2f}, clients {:.2f}".format(*shares))
+    for name, sizes in (("server", memory.server), ("engine", memory.engine)):
+        shown = ", ".join(f"{size / 2**20:.0f}" for size in sizes[:: max(1, len(sizes) // 8)])
+        print(f"memory of the {name}: {shown} MiB; growth {growth(sizes):+.1%}")
+    for answer in (lost + differ)[:3]:
+        print(f"request {answer.kind}: {answer.text!r}", file=sys.stderr)
+    flat = max(growth(memory.server), growth(memory.engine)) <= GROWTH
+    return 1 if lost or differ or status or not flat else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Engines elsewhere: on another machine by ssh, or behind an API over HTTP."""

@@ -20,7 +20,7 @@ ifeq ($(MOVED),moved)
 $(MADE) $(INSTALLED): FORCE
 endif
 
-.PHONY: run install test check kills clean help FORCE
+.PHONY: run install test check kills serve-check ssh-check clean help FORCE
 
 run: $(INSTALLED)  ## Open the app (installs what it needs into .venv first)
 	@$(BIN)/minigpt-tui
@@ -29,24 +29,36 @@ install: $(INSTALLED)  ## Install into .venv without opening the app
 	@echo "installed: $(CURDIR)/$(BIN)/minigpt-tui"
 
 test: $(INSTALLED_DEV)  ## Run the tests
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 3
 
 check: $(INSTALLED_DEV)  ## Run all that CI runs: lint, format, types, import contracts, tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 3
 
 kills: $(INSTALLED_DEV)  ## Kill training runs fifty times at random moments, and see that nothing is lost (minutes)
 	$(BIN)/python tests/end_to_end/kill_harness.py 50
+
+serve-check: $(INSTALLED_DEV)  ## Ask the server by OpenAI's client, curl and schemathesis, then load it for a minute
+	SCHEMA_EXAMPLES=100 $(BIN)/python -m pytest -q tests/server
+	$(BIN)/python benchmarks/serve.py
+
+pictures: $(INSTALLED)  ## Draw the pictures of the README anew, from the real app
+	$(BIN)/python docs/make_pictures.py
+
+ssh-check: $(INSTALLED_DEV)  ## Reach a worker through a real ssh on loopback (needs OpenSSH's server: sshd)
+	@PATH="$$PATH:/usr/sbin:/sbin" command -v sshd >/dev/null || { echo "sshd is not installed;" \
+		"on Debian and Ubuntu: sudo apt install openssh-server" >&2; exit 1; }
+	$(BIN)/python -m pytest -q tests/end_to_end/test_ssh_loopback.py
 
 clean:  ## Remove .venv, caches and builds; models, runs and texts of yours are elsewhere and stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 $(MADE):
 	@test -n "$(PYTHON)" || { echo "minigpt-tui needs Python 3.11 or newer, and there is none on the PATH;" \

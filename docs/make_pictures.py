@@ -1,6 +1,6 @@
 """Draws the pictures of the README from the real app with the bundled model, so that they never go stale.
 
-python docs/make_pictures.py        # writes docs/*.svg
+make pictures        # writes docs/*.svg
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from minigpt_tui.app import MiniGPTApp
 
 HERE = Path(__file__).parent
 SIZE = (120, 34)
@@ -32,9 +36,7 @@ def train(name: str, **settings: object) -> None:
 
 async def draw_training() -> None:
     """The training screen: a run that has ended, and another one with a change laid over it."""
-    from minigpt_tui.app import MiniGPTApp
-
-    app = MiniGPTApp("shakespeare", "cpu", "fp32")
+    app = make_app()
     async with app.run_test(size=SIZE) as pilot:
         await until(lambda: app.play.model is not None)
         await pilot.press("f4")
@@ -42,19 +44,13 @@ async def draw_training() -> None:
         await asyncio.sleep(2.0)
         await pilot.press("down", "v", "up")
         await asyncio.sleep(2.0)
-        (HERE / "train.svg").write_text(app.export_screenshot(title="minigpt-tui"), encoding="utf-8")
+        keep(app, "train")
 
 
 async def draw_playing() -> None:
-    """The playground while it writes."""
-    from minigpt_tui.app import MiniGPTApp
-    from minigpt_tui.settings import load_session, save_session
-
-    session, _ = load_session()
-    session.params = session.params.replace(seed=3, max_new_tokens=420)
-    session.full_speed = True
-    save_session(session)
-    app = MiniGPTApp("shakespeare", "cpu", "fp32")
+    """The playground while it writes; then the cursor in its text, and what the heads looked at."""
+    app = make_app()
+    app.session.params = app.session.params.replace(seed=3, max_new_tokens=420)
     async with app.run_test(size=SIZE) as pilot:
         await until(lambda: app.play.model is not None)
         await pilot.press(*"ROMEO:")
@@ -64,8 +60,49 @@ async def draw_playing() -> None:
         await pilot.press("T", "T", "T", "T")
         await until(lambda: app.play.writing.new_tokens > 330)
         await asyncio.sleep(0.3)
-        (HERE / "play.svg").write_text(app.export_screenshot(title="minigpt-tui"), encoding="utf-8")
+        keep(app, "play")
         await pilot.press("escape")
+        await asyncio.sleep(0.5)
+        await pilot.press("i", *["up"] * 5)
+        await asyncio.sleep(1.5)
+        for _ in range(60):  # to where the model was in doubt
+            if app.play.writing.trace.token(app.play.cursor_position - len(app.play.writing.prompt_tokens)).rank > 2:
+                break
+            await pilot.press("left")
+        await asyncio.sleep(1.5)
+        keep(app, "inspect")
+
+
+async def draw_comparing() -> None:
+    """Four checkpoints of one run."""
+    app = make_app("fables")
+    app.session.params = app.session.params.replace(seed=3, max_new_tokens=420)
+    app.session.full_speed = True
+    async with app.run_test(size=(140, 34)) as pilot:
+        await until(lambda: app.play.model is not None)
+        await pilot.press("f3")
+        await asyncio.sleep(0.5)
+        await pilot.press(*"THE FOX:", "enter")
+        await asyncio.sleep(2.0)
+        await pilot.press("c")
+        await asyncio.sleep(0.5)
+        await pilot.press("enter")
+        await asyncio.sleep(8.0)
+        keep(app, "compare")
+
+
+def make_app(model: str = "shakespeare") -> MiniGPTApp:
+    """An app for somebody who knows it already."""
+    from minigpt_tui.app import MiniGPTApp
+
+    app = MiniGPTApp(model, "cpu", "fp32")
+    app.session.welcomed = True
+    return app
+
+
+def keep(app: MiniGPTApp, name: str) -> None:
+    """Write down what the app shows."""
+    (HERE / f"{name}.svg").write_text(app.export_screenshot(title="minigpt-tui"), encoding="utf-8")
 
 
 async def until(condition) -> None:
@@ -83,3 +120,4 @@ if __name__ == "__main__":
         train("fables-dropout", dropout=0.2)
         train("fables")
         asyncio.run(draw_training())
+        asyncio.run(draw_comparing())

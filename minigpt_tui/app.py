@@ -1,43 +1,48 @@
-"""The app: starts the engine beside the first screen, mends it when it dies, and keeps screens, theme, help, palette
-and session. It imports no torch: text comes from the engine's process.
+"""The app: its screens, the help, the palette, the session, and how it ends. It imports no torch: text comes from the
+engine's process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import signal
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from textual.app import App
 from textual.binding import BindingType
 from textual.command import CommandPalette, Provider
+from textual.screen import Screen
 from textual.theme import Theme
 from textual.worker import Worker
 
 from engine.config import Device, Precision
-from engine.errors import MiniGPTError, WorkerError
-from engine.worker.protocol import Loaded
-from minigpt_tui.actions import Where, bindings, hints, places
+from minigpt_tui.actions import Where, bindings, by_id, hints, places
+from minigpt_tui.app_wishes import WishingScreens
+from minigpt_tui.config_file import Loaded
 from minigpt_tui.engine_client import EngineClient
+from minigpt_tui.model_choice import ModelChoice
+from minigpt_tui.screens.others import NAMES, make_screen
 from minigpt_tui.screens.play import PlayScreen
-from minigpt_tui.settings import load_session, save_session
-from minigpt_tui.themes import DARK, LIGHT, variable_defaults
+from minigpt_tui.settings import Session, load_session, save_session
+from minigpt_tui.terminal_watch import watch_terminal
+from minigpt_tui.themes import DARK, LIGHT
+from minigpt_tui.wishes import Written
 
 if TYPE_CHECKING:
     from engine.training.runs import RunInfo
+    from minigpt_tui.machine import Machine
     from minigpt_tui.screens.train import TrainScreen
 
-RESTARTS = 3
-"""So many engines may die within `RESTART_SECONDS` before no more are started unasked."""
-
-RESTART_SECONDS = 60.0
 QUIT_SECONDS = 2.0
 """Within this time a second ctrl+c quits."""
+
+PROBLEMS_TOLD = 3
+"""So many lines on what is wrong with `config.toml` stand in the notice."""
 
 WATCH_AFTER_SECONDS = 2.0
 """With the bell on, runs are watched from so long after the start; else from when their screen is first wanted."""
@@ -49,14 +54,15 @@ def _actions() -> type[Provider]:
     return ActionProvider
 
 
-class MiniGPTApp(App[None]):
+class MiniGPTApp(WishingScreens):
     """The screens in the terminal; each has a stack of its own, so that a form stays open while another is shown.
 
     Args:
-        model: The model to write with; empty for the default.
-        device: Where to compute.
-        precision: How to compute.
-        client: The engine to talk to; by default one of its own on this machine.
+        model: The model to write with; empty for the one that was decided on, or the default.
+        device: Where to compute; None as it was decided.
+        precision: How to compute; None as it was decided.
+        client: The engine to talk to, here or elsewhere; by default one of its own on this machine.
+        loaded: What `config.toml` says; by default it is read now.
     """
 
     TITLE = "minigpt"
@@ -68,41 +74,68 @@ class MiniGPTApp(App[None]):
     def __init__(
         self,
         model: str = "",
-        device: Device = "auto",
-        precision: Precision = "auto",
+        device: Device | None = None,
+        precision: Precision | None = None,
         client: EngineClient | None = None,
+        loaded: Loaded | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(loaded)
         self.engine = client or EngineClient()
         self.session, self._session_problem = load_session()
+        self._heed_config(self.session)
         self._asked_to_quit = 0.0
-        self._deaths: list[float] = []
-        self._leaving = False
         self._signals: list[int] = []  # those that end the app in good order
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        known = self.session.theme in self.available_themes
-        self.theme = self.session.theme if known else DARK.name
-        self.play = PlayScreen(self.engine, self.session, wanted_model=model, device=device, precision=precision)
-        self.train: TrainScreen | None = None  # until it is first wanted
+        self.play = PlayScreen(
+            self.engine,
+            self.session,
+            # What was decided is of this machine.
+            wanted_model=model or ("" if self.engine.place else self.config.model),
+            device=device or ("auto" if self.engine.place else self.config.device),
+            precision=precision or ("auto" if self.engine.place else self.config.precision),
+        )
+        self._others: dict[str, Screen[Any]] = {}  # those that were wanted so far
         self._watching = False
-        self.add_mode("train", self._make_train)
+        for name in NAMES:
+            self.add_mode(name, partial(self._other, name))
 
     def get_default_screen(self) -> PlayScreen:
         """The playground. Its mode is added later than the others: Textual would read its styles twice."""
         return self.play
 
-    def _make_train(self) -> TrainScreen:
-        from minigpt_tui.screens.train import TrainScreen
+    def _other(self, name: str) -> Screen[Any]:
+        """A screen other than the first, made when it is first asked for."""
+        if name not in self._others:
+            self._others[name] = make_screen(name, self.engine, self.machine, self.session, self._choice)
+        return self._others[name]
 
-        self.train = TrainScreen(self.session)
-        return self.train
+    def _choice(self) -> ModelChoice:
+        play = self.play
+        return ModelChoice(play.wanted_model, play.device, play.precision, play.model)
 
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Our own names for colours, in themes that do not have them."""
-        return variable_defaults(self.current_theme)
+    @functools.cached_property
+    def machine(self) -> Machine:
+        """The machine that the engine runs on."""
+        from minigpt_tui.machine import machine_of
 
-    # The engine.
+        return machine_of(self.engine)
+
+    @property
+    def train(self) -> TrainScreen | None:
+        """The screen of the runs, once it was wanted."""
+        return cast("TrainScreen | None", self._others.get("train"))
+
+    def _heed_config(self, session: Session) -> None:
+        """Begin with what was decided in place of what the last session left."""
+        config = self.config
+        if config.pace is not None:
+            session.full_speed = config.pace == 0
+            session.pace = config.pace or session.pace
+        if config.new_tokens is not None:
+            session.params = session.params.replace(max_new_tokens=config.new_tokens)
+        if config.bell is not None:
+            session.bell = config.bell
+
+    # From the start to the end.
 
     def on_mount(self) -> None:
         """Start the engine as soon as the first screen is painted."""
@@ -110,16 +143,28 @@ class MiniGPTApp(App[None]):
         self.theme_changed_signal.subscribe(self, self._theme_changed)
         # Its process would compete with the first paint.
         self.call_after_refresh(self._bring, self.play.wanted_model)
-        if self._session_problem:
-            self.call_after_refresh(
-                partial(self.play.tell, letters=False),
-                "A fresh start",
-                f"{self._session_problem} Nothing else is lost.",
-                hints(["help"]),
-            )
+        self.call_after_refresh(self._tell_problems)
         self._heed_signals()
+        if not self.is_headless and not self.is_web:
+            loop = asyncio.get_running_loop()
+            watch_terminal(
+                lambda: loop.call_soon_threadsafe(self.call_later, self.action_quit),
+                lambda: save_session(self.session),
+            )
         if self.session.bell:
             self.set_timer(WATCH_AFTER_SECONDS, self._watch_runs)
+
+    def _tell_problems(self) -> None:
+        """Say what was wrong with what was read at the start."""
+        title, problems = "A fresh start", [f"{self._session_problem} Nothing else is lost."]
+        if not self._session_problem:
+            title, problems = "Not all of config.toml counts", [f"{problem}." for problem in self.config_problems]
+        elif self.config_problems:
+            problems += [f"{problem}." for problem in self.config_problems]
+        if self._session_problem or self.config_problems:
+            more = len(problems) - PROBLEMS_TOLD
+            said = [*problems[:PROBLEMS_TOLD], *([f"And {more} more: `minigpt-tui config show`."] if more > 0 else [])]
+            self.play.tell(title, "\n".join(said), hints(["show_settings", "help"]), letters=False)
 
     def _heed_signals(self) -> None:
         """Leave in good order when the terminal closes or the system asks: the session kept, the terminal as it was."""
@@ -138,51 +183,6 @@ class MiniGPTApp(App[None]):
         gc.freeze()
         sys.setswitchinterval(0.001)  # seconds that the threads which read keys and write the screen wait for the loop
 
-    def _bring(self, model: str) -> None:
-        """Have a model loaded, by an engine that is started where none runs, in place of what was to be loaded."""
-        self.play.loading_model, self.play.load_failed = model, False
-        # Not a coroutine yet: the next one may take its place before it has begun.
-        _: Worker[None] = self.run_worker(partial(self._load, model), group="engine", exclusive=True)
-
-    async def _load(self, model: str) -> None:
-        """Start the engine where it does not run, and load a model; what goes wrong is said on the screen."""
-        play = self.play
-        try:
-            await self.engine.start()
-        except WorkerError as error:
-            play.loading_model = None
-            play.tell("The engine does not start", str(error), hints(["again"]))
-            return
-        try:
-            loaded: Loaded = await self.engine.load(model, play.device, play.precision)
-        except MiniGPTError as error:
-            play.loading_model = None
-            if self.engine.state != "dead":  # else `_engine_moved` has said why it died
-                play.load_failed = True
-                play.cannot_load(model, error)
-            return
-        play.wanted_model, play.model, play.loading_model = model, loaded.model, None
-        play.engine_came_back()
-
-    def _engine_moved(self, state: str, detail: str) -> None:
-        if self._leaving or not self.play.is_running:
-            return
-        self.play.engine_state = state
-        if state == "ready" and self.play.loading_model is None:  # a text that was asked for has started it
-            self._bring(self.play.wanted_model)
-        if state != "dead":
-            return
-        now = time.monotonic()
-        self._deaths = [*(death for death in self._deaths if now - death < RESTART_SECONDS), now]
-        again = len(self._deaths) < RESTARTS
-        self.play.engine_died(detail, again)
-        if again:
-            self._bring(self.play.wanted_model)
-
-    async def action_use_model(self, name: str) -> None:
-        """Load another model; the one before writes on until it is there."""
-        self._bring(name)
-
     def on_play_screen_models_requested(self) -> None:
         """Show the models to choose from."""
         from minigpt_tui.palette import ModelProvider
@@ -196,11 +196,11 @@ class MiniGPTApp(App[None]):
         """Show a screen; what goes on in the others goes on.
 
         Args:
-            screen: play or train.
+            screen: play, or one of the others.
         """
         if screen == "train":
             self._watch_runs()
-        await self.switch_mode(screen)
+        await super().action_show(screen)
 
     def _watch_runs(self) -> None:
         """Follow all runs from now on, for their screen and for the bell."""
@@ -208,7 +208,7 @@ class MiniGPTApp(App[None]):
             from minigpt_tui.training.run_watch import watch_runs
 
             self._watching = True
-            self.run_worker(watch_runs(self._runs_seen, self._run_ended), group="runs")
+            self.run_worker(watch_runs(self.machine, self._runs_seen, self._run_ended), group="runs")
 
     def _runs_seen(self, runs: tuple[RunInfo, ...]) -> None:
         if self.train is not None and self.train.is_mounted:
@@ -229,34 +229,38 @@ class MiniGPTApp(App[None]):
         if self.screen is self.train:
             self.push_screen(CommandPalette(providers=[CheckpointProvider], placeholder="Choose a checkpoint"))
 
-    async def action_play_model(self, name: str) -> None:
-        """Go to the playground with another model."""
-        await self.action_show("play")
-        self._bring(name)
-
     # What outlives the app.
+
+    def on_session_changed(self) -> None:
+        """Keep the session."""
+        self.on_play_screen_session_changed()
 
     def on_play_screen_session_changed(self) -> None:
         """Keep the session, beside the loop: a disk may be slow."""
-        self.run_worker(asyncio.to_thread(save_session, self.session), group="session", exclusive=True)
+        if self.config.bell is not None and self.config.bell != self.session.bell:
+            self.change_setting("bell", self.session.bell)  # else the next start would begin with the other
+        # Not a coroutine yet: none is left waiting where the app ends.
+        _: Worker[None] = self.run_worker(self._keep_session, group="session", exclusive=True)
+
+    async def _keep_session(self) -> None:
+        await asyncio.to_thread(save_session, self.session)
 
     def on_train_screen_session_changed(self) -> None:
         """The same."""
         self.on_play_screen_session_changed()
 
-    def on_play_screen_engine_wanted(self) -> None:
-        """Try the engine and the model again."""
-        self._bring(self.play.wanted_model)
-
     def _theme_changed(self, theme: Theme) -> None:
-        self.session.theme = theme.name
-        self.on_play_screen_session_changed()
+        self.theme_chosen(theme)
 
     async def action_quit(self) -> None:
         """Leave: keep the session, end the engine."""
         self._leaving = True
         self.workers.cancel_group(self, "session")
+        for screen in [self.play, *self._others.values()]:  # what is being written is kept as far as it has come
+            for entry in getattr(screen, "close_texts", list)():
+                self.on_written(Written(entry))
         save_session(self.session)
+        await self.written()
         self.exit()
 
     async def on_unmount(self) -> None:
@@ -265,6 +269,7 @@ class MiniGPTApp(App[None]):
         for number in self._signals:
             asyncio.get_running_loop().remove_signal_handler(number)
         await self.engine.close()
+        await self.close_history()
 
     # Actions.
 
@@ -287,16 +292,15 @@ class MiniGPTApp(App[None]):
         selected = focused.selected_text if isinstance(focused, Input | TextArea) else ""
         if text := selected or self.screen.get_selected_text():
             self.copy_to_clipboard(text)
-            self._say(f"copied {len(text):,} characters")
             return
         now = time.monotonic()
         if now - self._asked_to_quit < QUIT_SECONDS:
             self.run_worker(self.action_quit())
             return
         self._asked_to_quit = now
-        self._say("ctrl+c again quits")
+        self.remark(f"{by_id('copy_or_quit').shown} again quits")
 
-    def _say(self, remark: str) -> None:
-        """A remark on the screen that is shown."""
-        shown = self.train if self.train is not None and self.current_mode == "train" else self.play
-        shown.say(remark)
+    def remark(self, words: str) -> None:
+        """Say something on the screen that is shown."""
+        say = getattr(self.screen, "say", None) or self.play.say  # a question over a screen has no place for it
+        say(words)

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.config import Device, Precision, SamplingParams
 from engine.errors import MiniGPTError
-from engine.worker.protocol import Done, ParamsChanged, Started, Tokens
+from engine.worker.protocol import Done, ModelInfo, ParamsAt, ParamsChanged, Started, Tokens
 from minigpt_tui.engine_client import EngineClient, GenerationStream
 from minigpt_tui.token_trace import ALTERNATIVES
 from minigpt_tui.writing import Writing
@@ -59,11 +59,17 @@ class LiveWriting:
         # What the engine shall go on with, also where it has not begun yet.
         self._params = SamplingParams()
         self._pace = 0.0
+        self._limit: int | None = None  # so many tokens alone, whatever the settings say
 
     @property
     def streaming(self) -> bool:
         """Whether text is coming."""
         return self.running and self._begun
+
+    @property
+    def is_step(self) -> bool:
+        """Whether what is being written has a limit of its own."""
+        return self.running and self._limit is not None
 
     def write(
         self,
@@ -74,8 +80,12 @@ class LiveWriting:
         model: str = "",
         device: Device = "auto",
         precision: Precision = "auto",
+        info: ModelInfo | None = None,
         tokens: tuple[int, ...] | None = None,
+        changes: Sequence[ParamsAt] = (),
         resume: Callable[[Started, SamplingParams], None] | None = None,
+        limit: int | None = None,
+        template: bool = False,
     ) -> None:
         """Ask for a text in place of the one that is being written.
 
@@ -86,25 +96,33 @@ class LiveWriting:
             model: The model's name; empty for the default.
             device: Where to compute.
             precision: How to compute.
+            info: What is known of the model.
             tokens: The prompt as ids, where they are known.
+            changes: Settings from a position on, as they were recorded.
             resume: Takes the beginning in, where the text that is there goes on; else it is replaced.
+            limit: Write so many tokens, whatever the settings say of lengths and stop strings; with 0 the text's
+                beginning is taken in and nothing is written. Settings that are turned hold for the next text alone.
+            template: Whether the prompt was rendered from a chat template.
         """
         self.abandon("cancelled")
         self.running, self.stopping, self._begun = True, False, False
-        self._params, self._pace = params, pace
+        self._params, self._pace, self._limit = params, pace, limit
 
         async def follow() -> None:
             await self._engine.start()
             params = self._params
+            asked = params if limit is None else params.replace(max_new_tokens=max(1, limit), stop=())
             stream = self._engine.generate(
                 prompt,
                 prompt_tokens=tokens,
                 model=model,
                 device=device,
                 precision=precision,
-                params=params,
+                params=asked,
                 pace=self._pace,
                 alternatives=ALTERNATIVES,
+                changes=changes,
+                template=template,
             )
             async with stream:
                 self._stream = stream
@@ -117,7 +135,13 @@ class LiveWriting:
                         resume(event, params)
                     else:
                         self._writing.start(event, prompt, params)
+                    self._writing.asked_model, self._writing.model = model, info
                     self._on_begin(event.left_out)
+                    if limit == 0:
+                        self._begun = True
+                        break
+            if limit == 0:
+                self._finish("cancelled", None)
 
         async def attend() -> None:
             try:
@@ -130,7 +154,7 @@ class LiveWriting:
     def set_params(self, params: SamplingParams) -> None:
         """Go on with other settings from the next token on."""
         self._params = params.replace(seed=self._params.seed)
-        if self._stream is not None:
+        if self._stream is not None and self._limit is None:
             self._stream.set_params(params=self._params)
 
     def set_pace(self, pace: float) -> None:

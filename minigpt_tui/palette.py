@@ -1,34 +1,37 @@
-"""What the palette can find: the actions of `actions.py` that the screen has, the models on this machine, and the
-checkpoints of its runs.
+"""What the palette can find: the actions of `actions.py` that the screen has, the models of the engine's machine, and
+the checkpoints of its runs.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.fuzzy import Matcher
 
-from engine.catalog import CheckpointInfo, list_checkpoints, read_record, run_checkpoint, run_checkpoints
-from engine.errors import CheckpointError
-from engine.training.runs import list_runs
-from minigpt_tui.actions import ACTIONS, Action, Where, places
+from engine.catalog import CheckpointInfo
+from engine.errors import MiniGPTError
+from minigpt_tui.actions import Action, Where, actions_of, elsewhere, places
 from minigpt_tui.visible import visible_line
 from minigpt_tui.widgets.top_line import count_text
 
+if TYPE_CHECKING:
+    from minigpt_tui.app import MiniGPTApp
+
+BEYOND = 0.5
+"""What is done on another screen is found behind what is done here."""
+
 
 class ActionProvider(Provider):
-    """Finds actions by their title."""
+    """Finds actions by their title; of those of other screens, it leads to the screen."""
 
     def _actions(self) -> list[Action]:
         """Those that the screen has, in their order."""
-        here = {*places(self.screen), Where.EVERYWHERE}
-        return [action for action in ACTIONS if action.palette and action.where in here]
+        here = [*actions_of(*places(self.screen)), *actions_of(Where.EVERYWHERE)]
+        return [action for action in here if action.palette]
 
     async def discover(self) -> Hits:
         """All actions, in their order."""
@@ -43,6 +46,14 @@ class ActionProvider(Provider):
             if (score := matcher.match(_name(action))) > 0:
                 run = partial(self.app.run_action, action.target)
                 yield Hit(score, highlighted(matcher, _name(action)), run, _name(action), _literal(action.sentence))
+        here = {action.id for action in self._actions()}
+        for screen, action in elsewhere(self.app.current_mode):
+            name = f"{_name(action)} on {screen.capitalize()}"
+            if action.id in here or query.casefold() not in action.title:  # a letter here and there finds too many
+                continue
+            if (score := matcher.match(name)) > 0:
+                run = partial(self.app.run_action, f"app.show({screen!r})")
+                yield Hit(score * BEYOND, highlighted(matcher, name), run, name, _literal(action.sentence))
 
 
 def _literal(text: str) -> str:
@@ -64,11 +75,15 @@ def _name(action: Action) -> str:
 
 
 class ModelProvider(Provider):
-    """Finds the models on this machine by name."""
+    """Finds the models by name, of the machine that the engine runs on."""
 
     async def startup(self) -> None:
-        """Read their directories, beside the loop."""
-        self._models = await asyncio.to_thread(list_checkpoints)
+        """Find out, beside the loop."""
+        self._models: tuple[CheckpointInfo, ...] = ()
+        try:
+            self._models = await app_of(self).machine.list_models()
+        except MiniGPTError as error:
+            app_of(self).remark(str(error))
 
     async def discover(self) -> Hits:
         """All models, the default first."""
@@ -92,9 +107,14 @@ class CheckpointProvider(Provider):
     """Finds the checkpoints of runs, those of the chosen run first, and the best and the last of each before others."""
 
     async def startup(self) -> None:
-        """Read their directories, beside the loop."""
+        """Find out, beside the loop."""
         chosen = getattr(self.screen, "chosen", None)
-        self._found = await asyncio.to_thread(_checkpoints, chosen.name if chosen else "")
+        self._found: tuple[tuple[str, str], ...] = ()
+        try:
+            found = await app_of(self).machine.list_checkpoints(chosen.name if chosen else "")
+            self._found = tuple((name, visible_line(facts)) for name, facts in found)
+        except MiniGPTError as error:
+            app_of(self).remark(str(error))
 
     async def discover(self) -> Hits:
         """All checkpoints."""
@@ -112,46 +132,18 @@ class CheckpointProvider(Provider):
         return partial(self.app.run_action, f"app.play_model({name!r})")
 
 
-def _checkpoints(first: str) -> list[tuple[str, str]]:
-    """The checkpoints of all runs by the name of their model, and what is known of each.
-
-    Args:
-        first: The run whose checkpoints come first.
-    """
-    found = []
-    for run in sorted(list_runs(), key=lambda run: run.name != first):
-        try:
-            paths = run_checkpoints(run.path)
-            best = run_checkpoint(run.path, "best")
-        except CheckpointError as error:
-            found.append((run.name, visible_line(error.message)))
-            continue
-        if best is None:
-            continue
-        found += [
-            (f"{run.name}:best", _checkpoint_facts(best, at=True)),
-            (f"{run.name}:last", _checkpoint_facts(paths[-1], at=True)),
-            *((f"{run.name}:{path.name}", _checkpoint_facts(path)) for path in reversed(paths)),
-        ]
-    return found
-
-
-def _checkpoint_facts(path: Path, *, at: bool = False) -> str:
-    try:
-        loss = read_record(path).losses.get("val")
-    except CheckpointError as error:
-        return visible_line(f"damaged: {error.message}")
-    facts = [f"step {path.name.removeprefix('step-')}"] if at else []
-    if loss is not None:
-        facts.append(f"validation loss {loss:.4f}")
-    return " · ".join(facts)
+def app_of(provider: Provider) -> MiniGPTApp:
+    """The app that asks."""
+    return cast("MiniGPTApp", provider.app)
 
 
 def model_facts(info: CheckpointInfo) -> str:
     """What is known of a model, on one line."""
     if info.problem:
         return visible_line(f"damaged: {info.problem}")
-    facts = [info.family, count_text(info.parameters), f"{info.tokenizer} {info.vocab_size}".strip()]
+    facts = [info.family]
+    if info.parameters:  # nothing is known of a server's
+        facts += [count_text(info.parameters), f"{info.tokenizer} {info.vocab_size}".strip()]
     if info.val_loss is not None:
         facts.append(f"validation loss {info.val_loss:.2f}")
     if info.trained_on:

@@ -53,6 +53,12 @@ class Parameter:
     bar: tuple[Callable[[float], float], Callable[[float], float]] | None = None
 
     @property
+    def actions(self) -> tuple[str, ...]:
+        """The ids of the actions that turn it."""
+        own = {"seed": ("new_seed", "type_seed"), "stop": ("edit_stop",)}
+        return own.get(self.field, (f"lower_{self.field}", f"raise_{self.field}"))
+
+    @property
     def range_text(self) -> str:
         """The range in words."""
         setting = fields(SamplingParams)[self.field].setting

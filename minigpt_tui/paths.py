@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine import folders
+from minigpt_tui.clipboard import copied_file
+from minigpt_tui.config_file import config_path
 from minigpt_tui.settings import session_file
+from minigpt_tui.user_themes import themes_folder
 
 
 class Place(NamedTuple):
@@ -35,7 +38,14 @@ def places() -> tuple[Place, ...]:
         Place("runs", folders.runs_folder(), "training runs, one folder each, with their checkpoints"),
         Place("texts", folders.user_texts(), "texts that you downloaded or put there, by name"),
         Place("mlflow", folders.mlflow_folder(), "what MLflow keeps of the runs that it tracks"),
+        Place("history", history_file(), "all that you let be kept of what was generated", folder=False),
+        Place("presets", folders.config_home() / "presets.toml", "sampler settings that you named", folder=False),
+        Place("prompts", folders.config_home() / "prompts.toml", "prompts that you named", folder=False),
+        Place("config", config_path(), "what you have decided: settings and keys", folder=False),
+        Place("themes", themes_folder(), "themes of your own, NAME.toml each"),
         Place("session", session_file(), "the last session's settings and prompts", folder=False),
+        Place("branches", branches_file(), "the last session's texts and what parts from them", folder=False),
+        Place("copied", copied_file(), "the last text that the terminal could not take", folder=False),
         Place("log", worker_log(), "what the engine's process printed", folder=False),
         Place("bundled models", folders.bundled_checkpoints(), "models that ship with minigpt-tui", ours=False),
         Place("bundled texts", folders.bundled_texts(), "texts that ship with minigpt-tui", ours=False),
@@ -45,6 +55,16 @@ def places() -> tuple[Place, ...]:
 def homes() -> tuple[Path, ...]:
     """The folders that all of the user's own places lie in."""
     return tuple(dict.fromkeys(place.path.parent for place in places() if place.ours))
+
+
+def branches_file() -> Path:
+    """The last session's texts, kept by `minigpt_tui.kept_branches`."""
+    return folders.state_home() / "branches.msgpack"
+
+
+def history_file() -> Path:
+    """What was generated, kept by `minigpt_tui.history`."""
+    return folders.data_home() / "history.db"
 
 
 def worker_log() -> Path:

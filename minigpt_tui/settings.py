@@ -1,5 +1,5 @@
-"""What the last session left: sampling parameters, pace, earlier prompts, the theme and the bell. Written so
-that a crash leaves the old file or the new one; a damaged file is set aside and never stops the app.
+"""What the last session left: sampling parameters, pace, earlier prompts, the bell. Written so that a crash leaves the
+old file or the new one; a damaged file is set aside and never stops the app.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ READING_PACE = 60.0
 PACES = (2.0, 5.0, 10.0, 20.0, 30.0, READING_PACE, 100.0, 200.0, 500.0)
 """The paces that the keys step through, in tokens per second."""
 
+SEEDS = 1_000_000
+"""Seeds that are drawn are below this: they can be read out, and typed again."""
+
 PROMPTS_KEPT = 200
 PROMPT_LENGTH_KEPT = 20_000
 """Longer prompts are not kept for the next session."""
@@ -35,21 +38,34 @@ class Session(msgspec.Struct, kw_only=True, omit_defaults=True):
         pace: Tokens per second, when not at full speed.
         full_speed: Whether the pace is set aside.
         prompts: Earlier prompts, the oldest first.
-        theme: Name of the theme, or empty for the default.
         bell: Whether the end of a training run rings.
+        welcomed: Whether the steps of a first start were shown.
     """
 
     params: SamplingParams = SamplingParams()
     pace: float = READING_PACE
     full_speed: bool = False
     prompts: list[str] = []
-    theme: str = ""
     bell: bool = False
+    welcomed: bool = False
 
     @property
     def effective_pace(self) -> float:
         """Tokens per second as the engine takes it: 0 for no limit."""
         return 0.0 if self.full_speed else self.pace
+
+    @property
+    def pace_words(self) -> str:
+        """The pace as it is said."""
+        return "full speed" if self.full_speed else f"pace {self.pace:g} tok/s"
+
+    def turn_pace(self, direction: int) -> None:
+        """The next pace up or down; from full speed, the one that was set aside."""
+        faster, slower = [p for p in PACES if p > self.pace], [p for p in PACES if p < self.pace]
+        following = faster[:1] if direction > 0 else slower[-1:]
+        if following and not self.full_speed:
+            self.pace = following[0]
+        self.full_speed = False
 
     def remember_prompt(self, prompt: str) -> None:
         """Put a prompt at the end of the earlier ones; one that was there moves."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from engine.config import ENDLESS
 from engine.errors import MiniGPTError
 from engine.worker.protocol import ModelInfo
@@ -9,6 +11,9 @@ from minigpt_tui.actions import hint
 from minigpt_tui.settings import Session
 from minigpt_tui.visible import visible_line
 from minigpt_tui.writing import Writing
+
+if TYPE_CHECKING:
+    from minigpt_tui.connecting.place import Place
 
 FINISHED = {
     "length": "done",
@@ -24,7 +29,9 @@ def short_name(name: str) -> str:
     return visible_line(name.rstrip("/").rpartition("/")[2])
 
 
-def engine_words(state: str, model: ModelInfo | None, wanted: str, loading: str | None, failed: bool) -> str:
+def engine_words(
+    state: str, model: ModelInfo | None, wanted: str, loading: str | None, failed: bool, place: Place | None = None
+) -> str:
     """What the engine is doing while it cannot write yet; empty when it can, or when there is nothing to wait for.
 
     Args:
@@ -33,7 +40,11 @@ def engine_words(state: str, model: ModelInfo | None, wanted: str, loading: str 
         wanted: The name of the model that shall write; empty for the default.
         loading: The name of the model that is being loaded; None while none is.
         failed: Whether the last one could not be loaded.
+        place: Where the engine is, when it is not on this machine.
     """
+    if place is not None and state in ("stopped", "starting", "dead"):
+        name = visible_line(place.name)
+        return f"no link to {name}" if state == "dead" else f"connecting to {name}"
     if state in ("stopped", "starting"):
         return "starting the engine"
     if state == "importing":
@@ -71,7 +82,9 @@ def text_keys(running: bool, session: Session, *, is_empty: bool = False) -> lis
         return [hint("stop"), hint("full_speed", other), hint("slower"), hint("faster")]
     if is_empty:
         return [hint(action_id) for action_id in ("focus_prompt", "from_nothing", "choose_model")]
-    return [hint(action_id) for action_id in ("continue", "again", "copy", "save")]
+    return [
+        hint(action_id) for action_id in ("continue", "again", "inspect", "fork", "step", "branches", "copy", "save")
+    ]
 
 
 def finished_words(writing: Writing) -> str:
@@ -79,6 +92,8 @@ def finished_words(writing: Writing) -> str:
     came_to = FINISHED.get(writing.finish_reason, writing.finish_reason)
     if writing.finish_reason == "stop" and writing.params.stop:
         came_to = "came to an end"  # the engine does not say whether at a stop string or by itself
+    if writing.stepping:
+        came_to = "step by step"
     parts = [f"{came_to} · {writing.new_tokens:,} tokens"]
     if writing.tokens_per_second:
         parts.append(f"{writing.tokens_per_second:,.0f} tok/s")

@@ -8,7 +8,7 @@ import functools
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -23,6 +23,11 @@ CHARACTERS_PER_CELL = 8
 """A row has at most so many characters for each of its cells: marks that take no cell would make it grow for ever."""
 
 _JOINER, _EMOJI_SELECTOR = "\u200d", "\ufe0f"
+_FLAG_LETTERS = frozenset(map(chr, range(0x1F1E6, 0x1F200)))
+"""Two of them are drawn as one flag."""
+
+_SKINS = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
+"""Colours that the emoji before takes on."""
 
 # Characters of one cell each that combine with nothing before them: rows of these alone are cut without a look at
 # each character.
@@ -72,6 +77,7 @@ class TextDocument:
         self._starts = array("q", [0])  # offset of each row
         self._run_starts = array("q")  # offset where each run of one kind begins
         self._run_kinds: list[Kind] = []
+        self._run_marked = array("q")  # characters of marks before each run
 
     @property
     def width(self) -> int:
@@ -98,6 +104,10 @@ class TextDocument:
         if not text:
             return first
         if not self._run_kinds or self._run_kinds[-1] != kind:
+            marked = self._run_marked[-1] if self._run_marked else 0
+            if self._run_kinds and self._run_kinds[-1] is Kind.MARK:
+                marked += self.length - self._run_starts[-1]
+            self._run_marked.append(marked)
             self._run_starts.append(self.length)
             self._run_kinds.append(kind)
         self._rewrap(first, self._rows[first] + text)
@@ -115,12 +125,13 @@ class TextDocument:
         while self._run_starts and self._run_starts[-1] >= offset:
             self._run_starts.pop()
             self._run_kinds.pop()
+            self._run_marked.pop()
         return row
 
     def clear(self) -> None:
         """Drop everything."""
         self._rows, self._starts = [""], array("q", [0])
-        self._run_starts, self._run_kinds = array("q"), []
+        self._run_starts, self._run_kinds, self._run_marked = array("q"), [], array("q")
 
     def resize(self, width: int) -> bool:
         """Wrap to another width; False when it is the same."""
@@ -149,9 +160,10 @@ class TextDocument:
 
     def text_between(self, start: int, end: int) -> str:
         """The text from one offset to another, without marks."""
-        return "".join(text for text, kind in self._runs_between(start, end) if kind is not Kind.MARK)
+        return "".join(text for text, kind in self.runs_between(start, end) if kind is not Kind.MARK)
 
-    def _runs_between(self, start: int, end: int) -> Iterator[tuple[str, Kind]]:
+    def runs_between(self, start: int, end: int) -> Iterator[tuple[str, Kind]]:
+        """The text from one offset to another, in stretches of one kind."""
         run = max(0, bisect_right(self._run_starts, start) - 1)
         while start < end and run < len(self._run_starts):
             stop = min(end, self._run_starts[run + 1] if run + 1 < len(self._run_starts) else self.length)
@@ -163,6 +175,22 @@ class TextDocument:
         text = "".join(self._rows[first : last + 1])
         return text[start - self._starts[first] : end - self._starts[first]]
 
+    def character_at(self, offset: int) -> int:
+        """How many characters of the text, marks left out, stand before an offset."""
+        run = bisect_right(self._run_starts, offset) - 1
+        if run < 0:
+            return 0
+        start = self._run_starts[run]
+        return start - self._run_marked[run] + (0 if self._run_kinds[run] is Kind.MARK else offset - start)
+
+    def offset_of_character(self, character: int) -> int:
+        """The offset of the text's character of that number, marks left out; its length where there is none."""
+        runs = range(len(self._run_starts))
+        run = bisect_right(runs, character, key=lambda run: self._run_starts[run] - self._run_marked[run]) - 1
+        if run < 0 or self._run_kinds[run] is Kind.MARK:
+            return self.length
+        return min(self.length, character + self._run_marked[run])
+
     def row_at(self, offset: int) -> int:
         """The row that holds the character at `offset` (for the end of the text, the last one)."""
         return max(0, bisect_right(self._starts, offset) - 1)
@@ -173,23 +201,40 @@ class TextDocument:
 
     def pieces(self, row: int) -> list[Piece]:
         """A row as it is shown: at most `width + 1` cells, the last of them a hanging space if any."""
+        return [piece for _, piece in self.placed(row, ())]
+
+    def placed(self, row: int, cuts: Sequence[int]) -> list[tuple[int, Piece]]:
+        """`pieces`, each with its offset, cut also at some offsets, in order; what joins into one sign is not cut."""
         start = self._starts[row]
         end = start + len(self._rows[row].removesuffix("\n"))
-        found: list[Piece] = []
+        found: list[tuple[int, Piece]] = []
         tabs = _tab_widths(self._rows[row], self._width)
-        for text, kind in self._runs_between(start, end):
-            if not _special().search(text):
-                found.append(Piece(text, kind, False))
-                continue
-            for part in _special().split(text):
-                if part == "\t":
-                    shown = " " * next(tabs)
-                elif part:
-                    shown = visible(part)
-                else:
-                    continue
-                found.append(Piece(shown, kind, shown != part and part != "\t"))
+        for run, kind in self.runs_between(start, end):
+            for text in _cut_at(run, [cut - start for cut in cuts if start < cut < start + len(run)]):
+                for part in _special().split(text) if _special().search(text) else (text,):
+                    if part:
+                        shown = " " * next(tabs) if part == "\t" else visible(part)
+                        found.append((start, Piece(shown, kind, shown != part and part != "\t")))
+                        start += len(part)
         return found
+
+    def ends_line(self, row: int) -> bool:
+        """Whether a newline ends a row."""
+        return self._rows[row].endswith("\n")
+
+    def offset_in_cells(self, row: int, column: int) -> int:
+        """The offset of what is shown in a cell of a row; behind its end, that of its newline or of its end."""
+        place = self._starts[row]
+        used = 0
+        for offset, piece in self.placed(row, range(place + 1, place + len(self._rows[row]))):
+            used += cells(piece.text)
+            if column < used:
+                return offset
+        return place + len(self._rows[row].removesuffix("\n"))
+
+    def column_of(self, offset: int) -> int:
+        """The cell of its row in which an offset is shown."""
+        return sum(cells(piece.text) for start, piece in self.placed(self.row_at(offset), (offset,)) if start < offset)
 
     def offset_of(self, row: int, index: int) -> int:
         """The offset of what is shown at a character index of a row's pieces; an index past its end is the end."""
@@ -205,6 +250,22 @@ class TextDocument:
                 return self._starts[row] + place
             shown += width
         return self._starts[row] + len(text)
+
+
+def _cut_at(text: str, places: Iterable[int]) -> Iterator[str]:
+    """A text in parts, but for places between characters that are drawn as one."""
+    start = 0
+    for place in places:
+        if text.isascii() or _stands_alone(text[place - 1], text[place]):
+            yield text[start:place]
+            start = place
+    yield text[start:]
+
+
+@functools.lru_cache(4096)
+def _stands_alone(before: str, character: str) -> bool:
+    size = character_cells(character)
+    return size > 0 and before != _JOINER and cell_len(before + character) == cell_len(before) + size
 
 
 @functools.lru_cache(4096)
@@ -306,6 +367,11 @@ def _cut_by_cells(text: str, start: int, end: int, width: int) -> int:
         if character == _EMOJI_SELECTOR:
             size = int(_widened_by_selector(base))
             base = ""
+        elif base in _FLAG_LETTERS and character in _FLAG_LETTERS:
+            size = cell_len(base + character) - cell_len(base)
+            base = ""
+        elif base and character in _SKINS:
+            size = cell_len(base + character) - cell_len(base)
         else:
             size = character_cells(character)
             if size:

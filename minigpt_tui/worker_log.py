@@ -12,6 +12,7 @@ import unicodedata
 from pathlib import Path
 
 from engine import folders
+from engine.worker.connection import TooLong
 
 MAX_BYTES = 1_000_000
 """A log that is longer is set aside at the next start, in place of the one before it."""
@@ -73,6 +74,11 @@ class WorkerLog:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def excerpt(line: bytes | TooLong) -> str:
+    """The beginning of what a process said, for the log."""
+    return repr(line.head if isinstance(line, TooLong) else line[:256])
 
 
 def _plain(line: str) -> str:

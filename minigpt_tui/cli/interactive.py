@@ -5,7 +5,8 @@ ctrl+c ends a text and not the program, ctrl+d ends the program.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from engine.config import SamplingParams
 from engine.errors import InvalidSettingError, MiniGPTError
@@ -13,7 +14,10 @@ from engine.validation import Field as SettingField
 from engine.validation import Setting, fields, nearest_hint, parse_text, to_dict
 from minigpt_tui.cli.options import Common
 from minigpt_tui.cli.streams import check_text, say, write_json, write_text
-from minigpt_tui.cli.writing import as_json, open_model, read_by, write
+from minigpt_tui.cli.writing import Prompt, Written, as_json, open_model, read_by, write
+
+if TYPE_CHECKING:
+    from engine.checkpoints import LoadedModel
 
 HELP = """a line is a prompt, and an empty one starts from nothing; a prompt that begins with / is written //
 /SETTING VALUE changes a setting, such as /temperature 0.5, /seed 3, /seed none, /stop . or /pace 30
@@ -74,7 +78,14 @@ def _shown(value: Any) -> str:
 
 
 def converse(
-    common: Common, params: SamplingParams, *, prompt: str | None, pace: float, logprobs: int | None, as_lines: bool
+    common: Common,
+    params: SamplingParams,
+    *,
+    prompt: str | None,
+    pace: float,
+    logprobs: int | None,
+    as_lines: bool,
+    keep: Callable[[LoadedModel, Prompt, Written], None],
 ) -> None:
     """Read prompts from stdin until its end, and write on from each.
 
@@ -85,6 +96,7 @@ def converse(
         pace: Tokens per second at most; 0 for no limit.
         logprobs: As `writing.as_json`.
         as_lines: Print a JSON object for each text instead of the text.
+        keep: Called with each text that has ended.
     """
     from engine.inference.generator import draw_seed
 
@@ -118,6 +130,7 @@ def converse(
                 pace=talk.pace,
                 alternatives=logprobs or 0,
             )
+            keep(model, read, written)
             if as_lines:
                 write_json(as_json(model, read, written, logprobs))
             else:

@@ -1,5 +1,5 @@
 """`minigpt-tui models`: what models there are, what is in one, whether it is whole, and taking one elsewhere. Imports
-torch for `export` alone.
+torch for `export` and `import` alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 import click
 import msgspec
 
-from engine import folders, safe_writing
 from engine.catalog import (
     CheckpointInfo,
     find_checkpoint,
@@ -22,6 +21,9 @@ from engine.catalog import (
     verify_checkpoint,
 )
 from engine.errors import CheckpointError, ModelNotFoundError
+from engine.folders import expanded
+from engine.own_models import check_own, remove_model
+from minigpt_tui.cli.models_import import import_
 from minigpt_tui.cli.options import ModelName
 from minigpt_tui.cli.streams import say, write_json, write_line
 from minigpt_tui.columns import columns, count, size
@@ -29,13 +31,16 @@ from minigpt_tui.columns import columns, count, size
 HISTORY_ROWS = 12
 """Losses along the run that `show` prints, evenly spaced."""
 
-EXPORT_DTYPES = {"hf": ("fp32", "fp16", "bf16"), "gguf": ("fp32", "fp16", "bf16", "q8_0")}
+EXPORT_DTYPES = {"hf": ("fp32", "fp16", "bf16"), "gguf": ("fp32", "fp16", "bf16", "q8_0"), "onnx": ("fp32",)}
 """What the weights can be stored as, by format."""
 
 
 @click.group()
 def models() -> None:
-    """List, show, verify, export and remove models."""
+    """List, show, verify, import, export and remove models."""
+
+
+models.add_command(import_)
 
 
 @models.command("list")
@@ -167,25 +172,29 @@ def verify(model: tuple[str, ...]) -> None:
     "target",
     type=click.Choice(list(EXPORT_DTYPES)),
     required=True,
-    help="hf: a Hugging Face model directory; gguf: a file for llama.cpp.",
+    help="hf: a Hugging Face model directory; gguf: a file for llama.cpp; onnx: a folder for onnxruntime.",
 )
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
     "--dtype",
     type=click.Choice(["fp32", "fp16", "bf16", "q8_0"]),
-    help="Of the weights; q8_0 is gguf's alone.  [default: as stored]",
+    help="Of the weights; q8_0 is gguf's alone, and onnx has fp32 alone.  [default: as stored]",
 )
 @click.option("--force", is_flag=True, help="Replace a model that is at PATH already.")
 def export(model: str, target: str, path: Path, dtype: str | None, force: bool) -> None:
-    """Write MODEL anew at PATH: a folder that transformers and vLLM open (hf), or a file that llama.cpp opens (gguf).
+    """Write MODEL anew at PATH: a folder that transformers and vLLM open (hf), a file that llama.cpp opens (gguf), or a
+    folder with a graph that onnxruntime opens (onnx).
 
     PATH appears whole or not at all. With --force it may be there already, if it holds a model and nothing else.
     """
-    path = path.expanduser()
+    path = expanded(path)
     if dtype and dtype not in EXPORT_DTYPES[target]:
         raise click.UsageError(f"--to {target} has no {dtype}, choose {', '.join(EXPORT_DTYPES[target])}")
     if target == "gguf":
         _export_gguf(model, path, dtype or "", force)
+        return
+    if target == "onnx":
+        _export_onnx(model, path, force)
         return
     from engine.checkpoints import export_model
 
@@ -206,26 +215,27 @@ def _export_gguf(model: str, path: Path, dtype: str, force: bool) -> None:
     say(f"try it: llama-completion -no-cnv -m {path} -p '{written.eot}'")
 
 
+def _export_onnx(model: str, path: Path, force: bool) -> None:
+    from engine.formats.onnx_file import GRAPH, export_onnx
+
+    written = export_onnx(model, path.absolute(), replace=force)
+    graph = path / GRAPH
+    say(f"{model} is now in {graph} too: {count(written.parameters)} parameters, fp32, {size(graph.stat().st_size)}")
+    say("its tokenizer lies beside it; docs/carry.md has the twenty lines that write a text with it")
+
+
 @models.command()
 @click.argument("model", type=ModelName())
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(model: str, yes: bool) -> None:
     """Delete MODEL, one of your own, for good."""
     path = find_checkpoint(model).absolute()
-    if path.parent == folders.bundled_checkpoints().absolute():
-        raise CheckpointError(f"{model} ships with minigpt-tui", "it stays; only your own models can be removed")
-    if path.parent != folders.user_checkpoints().absolute():
-        raise CheckpointError(
-            f"{model} is not in your folder of models", f"delete {path} yourself if you no longer want it"
-        )
+    check_own(path)
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError(f"removing {model} needs a yes, add --yes")
         if not click.confirm(f"delete {path} for good?", err=True):
             say("nothing was removed")
             return
-    if path.is_symlink():
-        path.unlink()
-    else:
-        safe_writing.remove_directory(path)
+    remove_model(path)
     say(f"{model} is removed")

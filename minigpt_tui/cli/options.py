@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from engine.config import Device, Precision, SamplingParams
-from engine.validation import fields, make
+from engine.validation import fields, make, to_dict
 
 MAX_NPROC = 64
 """More processes than one machine has GPUs."""
@@ -27,12 +27,20 @@ class Common:
 
     Attributes:
         model: A name, a path or RUN:CHECKPOINT; empty for the default model.
+        given: The names of those that the command line has said so far.
     """
 
     model: str = ""
     device: Device = "auto"
     precision: Precision = "auto"
     debug: bool = False
+    given: frozenset[str] = frozenset()
+
+    def begin_with(self, model: str, device: Device, precision: Precision) -> None:
+        """Take what was decided once and for all where nothing was given; what is given later counts."""
+        for name, value in (("model", model), ("device", device), ("precision", precision)):
+            if name not in self.given:
+                setattr(self, name, value)
 
 
 pass_common = click.make_pass_decorator(Common, ensure=True)
@@ -63,6 +71,19 @@ class RunName(click.types.StringParamType):
         return [CompletionItem(run.name, help=run.state) for run in list_runs() if run.name.startswith(incomplete)]
 
 
+class PresetName(click.types.StringParamType):
+    """The name of sampler settings; a shell completes it."""
+
+    name = "preset"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The presets whose name begins so, with what they are for."""
+        from minigpt_tui.library.presets import read_presets
+
+        known = [preset for preset in read_presets() if preset.name.startswith(incomplete)]
+        return [CompletionItem(preset.name, help=preset.about) for preset in known]
+
+
 class Pace(click.FloatRange):
     """Tokens per second: 0 or more, and a number that one can count to."""
 
@@ -83,7 +104,9 @@ class Pace(click.FloatRange):
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value not in (None, False) and param.name:
-        setattr(ctx.ensure_object(Common), param.name, value)
+        common = ctx.ensure_object(Common)
+        setattr(common, param.name, value)
+        common.given |= {param.name}
 
 
 debug_option = click.Option(
@@ -123,16 +146,20 @@ def nproc_option(function: F) -> F:
     )(function)
 
 
-def engine_options(function: F) -> F:
-    """Add `--model`, `--device` and `--precision` to a command; their values are found in `Common`."""
-    function = click.option(
+def precision_option(function: F) -> F:
+    """Add `--precision` to a command; its value is found in `Common`."""
+    return click.option(
         "--precision",
         type=click.Choice(get_args(Precision)),
         expose_value=False,
         callback=_remember,
         help="Arithmetic; auto takes what the device is best at.",
     )(function)
-    return model_option(engine_device_option(function))
+
+
+def engine_options(function: F) -> F:
+    """Add `--model`, `--device` and `--precision` to a command; their values are found in `Common`."""
+    return model_option(engine_device_option(precision_option(function)))
 
 
 _FLAGS = {
@@ -148,7 +175,7 @@ _FLAGS = {
 
 
 def sampling_options(function: F) -> F:
-    """Add an option for every field of `SamplingParams`, None (or empty) where it is not given."""
+    """Add an option for every field of `SamplingParams` and `--preset`, None (or empty) where it is not given."""
     known = fields(SamplingParams)
     for name, flags in reversed(_FLAGS.items()):
         field = known[name]
@@ -166,13 +193,24 @@ def sampling_options(function: F) -> F:
             metavar={str: "TEXT", float: "X", int: "N"}[kind],
             help=f"{sentence}.{shown}",
         )(function)
-    return function
+    return click.option(
+        "--preset",
+        type=PresetName(),
+        metavar="NAME",
+        help="Settings that have a name, such as creative or greedy; options beside it count before them.",
+    )(function)
 
 
 def sampling_params(given: Mapping[str, Any]) -> SamplingParams:
-    """Settings from the options of `sampling_options`, the defaults where none was given.
+    """Settings from the options of `sampling_options`: those of the preset, or the defaults, where none was given.
 
     Raises:
         InvalidSettingError: A value is out of its range.
+        LibraryError: There is no such preset, or it cannot be read.
     """
-    return make(SamplingParams, {name: value for name, value in given.items() if value not in (None, ())})
+    values = {name: value for name, value in given.items() if value not in (None, ())}
+    if preset := values.pop("preset", ""):
+        from minigpt_tui.library.presets import find_preset
+
+        values = {**to_dict(find_preset(preset).applied(SamplingParams())), **values}
+    return make(SamplingParams, values)

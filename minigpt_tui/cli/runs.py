@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from engine.errors import RunError
+from engine.folders import expanded
 from engine.training.run import RunDirectory
 from engine.training.runs import RunInfo, disk_use, find_run, list_runs, prune_run, read_run, remove_run, rename_run
 from minigpt_tui.cli.failures import INTERRUPTED
@@ -158,7 +159,7 @@ def plot(run: tuple[str, ...], out: Path, log: bool) -> None:
 
     from engine.training.plots import write_loss_data, write_plot
 
-    out = out.expanduser()
+    out = expanded(out)
     write_plot(out, measured, log=log)
     write_loss_data(data := out.with_name("loss_data.json"), measured)
     write_line(str(out))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -15,6 +16,7 @@ from engine.config import SamplingParams
 from engine.errors import MiniGPTError
 from engine.inference.stream import Token
 from engine.validation import to_dict
+from engine.worker.protocol import ParamsAt
 from minigpt_tui.cli.options import Common
 from minigpt_tui.cli.streams import say
 
@@ -48,6 +50,9 @@ class Written:
         finish_reason: length, stop or cancelled.
         tokens_per_second: After the first token; 0 when there was no second one.
         time_to_first_token: Seconds from the request, the model being loaded; 0 when there was no token.
+        prompt_tokens: What the text began with, as the model read it.
+        changes: The settings from a position on, where they changed in mid-stream.
+        began: When, in seconds since 1970.
     """
 
     text: str
@@ -58,6 +63,9 @@ class Written:
     params: SamplingParams
     tokens_per_second: float
     time_to_first_token: float
+    prompt_tokens: tuple[int, ...]
+    changes: tuple[ParamsAt, ...]
+    began: float
 
 
 def open_model(common: Common) -> LoadedModel:
@@ -88,6 +96,7 @@ def write(
     *,
     pace: float = 0.0,
     alternatives: int = 0,
+    changes: Sequence[ParamsAt] = (),
 ) -> Written:
     """Write one text and return it; ctrl+c ends it at the next token with reason `cancelled`.
 
@@ -98,9 +107,10 @@ def write(
         on_text: Called with every piece of the new text, whole characters, as soon as it is certain.
         pace: Tokens per second at most; 0 for no limit.
         alternatives: How many of the likeliest tokens each token is reported with.
+        changes: The settings from a position on, counted from the start of the prompt, in order.
     """
-    text = _Text(model, prompt, params, alternatives)
-    with _Interrupt() as interrupt:
+    text = OneText(model, prompt, params, alternatives, changes)
+    with Interrupt() as interrupt:
         for token in text.generation:
             if text.tokens and pace > 0:  # from the beginning, so that a slow token does not slow the ones after it
                 interrupt.wait(text.first + len(text.tokens) / pace - time.perf_counter())
@@ -119,6 +129,7 @@ def write_all(
     *,
     pace: float = 0.0,
     alternatives: int = 0,
+    changes: Sequence[ParamsAt] = (),
 ) -> Iterator[Written]:
     """Write several texts, and return each when it has ended: in their order, and what `write` would have written.
 
@@ -132,20 +143,21 @@ def write_all(
         on_text: As in `write`, called with one text after the other.
         pace: Of each, as in `write`.
         alternatives: As in `write`.
+        changes: Of each, as in `write`.
 
     Raises:
         KeyboardInterrupt: ctrl+c came when the latest text had just ended by itself.
     """
     if pace > 0:
         for each in params:
-            yield write(model, prompt, each, on_text, pace=pace, alternatives=alternatives)
+            yield write(model, prompt, each, on_text, pace=pace, alternatives=alternatives, changes=changes)
         return
-    at_once = _most_together(model)
+    at_once = most_together(model)
     for start in range(0, len(params), at_once):
-        yield from _write_together(model, prompt, params[start : start + at_once], on_text, alternatives)
+        yield from _write_together(model, prompt, params[start : start + at_once], on_text, alternatives, changes)
 
 
-def _most_together(model: LoadedModel) -> int:
+def most_together(model: LoadedModel) -> int:
     """How many texts share passes; of a large model as many as there is room for."""
     from engine.inference.together import MOST_TOGETHER
 
@@ -160,13 +172,14 @@ def _write_together(
     params: Sequence[SamplingParams],
     on_text: Callable[[str], None],
     alternatives: int,
+    changes: Sequence[ParamsAt],
 ) -> Iterator[Written]:
     from engine.inference.together import read_together
 
-    texts = [_Text(model, prompt, each, alternatives) for each in params]
+    texts = [OneText(model, prompt, each, alternatives, changes) for each in params]
     ahead = MOST_HELD // (len(texts) * (1 + alternatives))
     for number, text in enumerate(texts):
-        with _Interrupt() as interrupt:
+        with Interrupt() as interrupt:
             text.show(on_text)
             while not text.has_ended and not interrupt.pressed:
                 held = [each for each in texts[number + 1 :] if not each.has_ended and len(each.tokens) < ahead]
@@ -179,7 +192,7 @@ def _write_together(
             raise KeyboardInterrupt
 
 
-class _Text:
+class OneText:
     """A text that is being written, what of it was shown, and when its tokens came.
 
     Args:
@@ -189,13 +202,24 @@ class _Text:
         first: When its first token came.
     """
 
-    def __init__(self, model: LoadedModel, prompt: Prompt, params: SamplingParams, alternatives: int) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        prompt: Prompt,
+        params: SamplingParams,
+        alternatives: int,
+        changes: Sequence[ParamsAt],
+    ) -> None:
         from engine.inference.generator import Generation
 
         self._began = self.first = self._last = time.perf_counter()
+        self._began_at = time.time()
         self.generation = Generation(model, prompt.tokens, params, alternatives=alternatives)
         self.tokens: list[Token] = []
         self._params = params
+        self._changes = tuple(changes)
+        self._to_come = deque(changes)
+        self._change_settings()
         self._pieces: list[str] = []
         self._shown = 0
         self._problem: MiniGPTError | None = None
@@ -225,6 +249,12 @@ class _Text:
         self.tokens.append(token)
         if token.text:
             self._pieces.append(token.text)
+        self._change_settings()
+
+    def _change_settings(self) -> None:
+        """Draw the next token with the settings that hold from there on."""
+        while self._to_come and self._to_come[0].position <= self.generation.position:
+            self.generation.set_params(self._to_come.popleft().params)
 
     def show(self, on_text: Callable[[str], None]) -> None:
         """Show what is new."""
@@ -254,10 +284,13 @@ class _Text:
             params=self._params,
             tokens_per_second=(len(self.tokens) - 1) / seconds if seconds > 0 else 0.0,
             time_to_first_token=self.first - self._began if self.tokens else 0.0,
+            prompt_tokens=self.generation.prompt_tokens,
+            changes=tuple(change for change in self._changes if change.position < self.generation.position),
+            began=self._began_at,
         )
 
 
-class _Interrupt:
+class Interrupt:
     """While it is entered, the first ctrl+c is noted, for the text to end; a second one interrupts the program.
 
     Attributes:
@@ -267,7 +300,7 @@ class _Interrupt:
     def __init__(self) -> None:
         self.pressed = False
 
-    def __enter__(self) -> _Interrupt:
+    def __enter__(self) -> Interrupt:
         self._before = signal.signal(signal.SIGINT, self._note)
         return self
 
@@ -307,6 +340,11 @@ def as_json(model: LoadedModel, prompt: Prompt, written: Written, logprobs: int 
         "precision": model.precision,
         "params": {**to_dict(written.params), "seed": written.seed},
     }
+    if written.changes:
+        record["changes"] = [
+            {"position": change.position, "params": {**to_dict(change.params), "seed": written.seed}}
+            for change in written.changes
+        ]
     if logprobs is not None:
         record["logprobs"] = [
             {

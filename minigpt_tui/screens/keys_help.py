@@ -13,7 +13,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from minigpt_tui.actions import ACTIONS, Action, Where
+from minigpt_tui.actions import Action, Where, actions_of, all_actions
+from minigpt_tui.actions.action import shown_key
 
 KEY_WIDTH, TITLE_WIDTH = 8, 19
 WIDTH = 92
@@ -75,22 +76,29 @@ def help_text(first: Sequence[Where], width: int) -> Content:
         first: The places whose keys come first.
         width: Cells in a line.
     """
-    used = {action.where for action in ACTIONS}
+    used = {action.where for action in all_actions()}
     order = [place for place in dict.fromkeys([*first, Where.EVERYWHERE, *Where]) if place in used]
     return Content("\n\n").join([_section(place, width) for place in order])
 
 
 def _section(place: Where, width: int) -> Content:
     lines = [Content.styled(place.value, "bold $accent")]
-    lines += [_line(action, width) for action in ACTIONS if action.where is place and action.shown]
+    lines += [_line(action, width) for action in actions_of(place) if action.shown]
     return Content("\n").join(lines)
+
+
+def _keys(action: Action) -> str:
+    """All its keys, or the main one where there is no room for more."""
+    others = [shown_key(key) for key in action.keys.split(",")[1:]]
+    keys = " ".join([action.shown, *others])
+    return keys if len(keys) < KEY_WIDTH else action.shown
 
 
 def _line(action: Action, width: int) -> Content:
     indent = KEY_WIDTH + TITLE_WIDTH
     sentence = textwrap.wrap(action.sentence, max(20, width - indent))
     return Content.assemble(
-        (action.shown.ljust(KEY_WIDTH), "$key"),
+        (_keys(action).ljust(KEY_WIDTH), "$key"),
         action.title.ljust(TITLE_WIDTH),
         (("\n" + " " * indent).join(sentence), "$quiet"),
     )

@@ -17,7 +17,8 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from engine.worker.protocol import ModelInfo
-from minigpt_tui.actions import Where, hint, hints
+from minigpt_tui.actions import Where, by_id, hint, hints
+from minigpt_tui.engine_client import EngineClient
 from minigpt_tui.live_writing import LiveWriting
 from minigpt_tui.settings import Session
 from minigpt_tui.status_text import (
@@ -59,6 +60,7 @@ class PlayView(Screen[None]):
         "text": Where.TEXT,
         "prompt": Where.PROMPT,
         "sampling": Where.SAMPLING,
+        "branches": Where.BRANCHES,
         "": Where.PLAY,
         "settings": Where.SETTINGS,
     }
@@ -79,6 +81,9 @@ class PlayView(Screen[None]):
 
     _live: LiveWriting
     """The text that is being written; its heir makes it."""
+
+    _engine: EngineClient
+    """Where it comes from; its heir is given it."""
 
     def __init__(self, session: Session, wanted_model: str) -> None:
         """Make the parts.
@@ -121,19 +126,32 @@ class PlayView(Screen[None]):
 
     def on_mount(self) -> None:
         """Fill in what the session left."""
-        self._text.border_title, self._prompt.border_title = "Text", "Prompt"
+        self._text.border_title, self._prompt.border_title = self._text_title(), "Prompt"
         self._sampling.border_title, self._next.border_title = "Sampling", "Next token"
-        self._sampling.border_subtitle = hints(["reset"])
-        self._prompt.border_subtitle = " · ".join(
-            [hints(["generate", "new_line"]), "[$key]↑↓[/] earlier prompts", hint("next_panel")]
-        )
-        self._text.empty_text = (
-            "Nothing is written yet.\n\nType a prompt below and press enter,\nor leave it with esc and press z."
-        )
+        self._show_keys()
         self._show_params()
         self._show_state()
         self.set_interval(FIGURES, self._refresh_figures)
         self.call_after_refresh(self._ask_line)
+
+    def _text_title(self) -> Content:
+        """What stands over the text: where it comes from, if not from this machine."""
+        place = self._engine.place
+        return Content("Text" if place is None else f"Text · {visible_line(place.name)}")
+
+    def on_screen_resume(self) -> None:
+        """Keys may be others than when another screen was shown."""
+        self._show_keys()
+
+    def _show_keys(self) -> None:
+        self._sampling.border_subtitle = hints(["reset"])
+        earlier = f"[$key]{by_id('earlier_prompt').shown}{by_id('later_prompt').shown}[/] earlier prompts"
+        self._prompt.border_subtitle = " · ".join([hints(["generate", "new_line"]), earlier, hint("next_panel")])
+        enter, leave, start = (by_id(action).shown for action in ("generate", "stop", "from_nothing"))
+        self._text.empty_text = (
+            f"Nothing is written yet.\n\nType a prompt below and press {enter},\n"
+            f"or leave it with {leave} and press {start}."
+        )
 
     def _ask_line(self) -> AskLine:
         if self._ask is None:
@@ -165,7 +183,7 @@ class PlayView(Screen[None]):
         """Say so where the terminal is too small, and fit the lower borders."""
         self._too_small.update(
             f"minigpt needs 60 columns and 20 rows;\nthis terminal has {event.size.width} and {event.size.height}.\n\n"
-            "What is written is safe. ctrl+q quits."
+            f"What is written is safe. {by_id('quit').shown} quits."
         )
         self.call_after_refresh(self._show_progress)
 
@@ -187,7 +205,9 @@ class PlayView(Screen[None]):
     def _show_state(self) -> None:
         if not (self.is_mounted and self.is_running):
             return
-        waiting = engine_words(self.engine_state, self.model, self.wanted_model, self.loading_model, self.load_failed)
+        waiting = engine_words(
+            self.engine_state, self.model, self.wanted_model, self.loading_model, self.load_failed, self._engine.place
+        )
         if self._live.stopping:
             words = Content.from_markup(stopping_words())
         elif self._live.streaming:
@@ -199,7 +219,7 @@ class PlayView(Screen[None]):
         elif self.model is None:
             words = Content.from_markup(no_model_words())
         elif self.writing.finish_reason:
-            words = Content(finished_words(self.writing))
+            words = Content(self._finished_words())
         else:
             words = Content.from_markup(ready_words())
         self._status.running = self._live.running or bool(waiting and self.engine_state != "dead")
@@ -209,9 +229,9 @@ class PlayView(Screen[None]):
     def _show_progress(self) -> None:
         """The text panel's lower border: keys at the left, figures at the right."""
         text = self._text
-        right = progress_words(self.writing, self.model)
+        right = " · ".join(words for words in (self._place_words(), self._progress_words()) if words)
         room = text.outer_size.width - 6
-        keys = text_keys(self._live.running, self._session, is_empty=self.writing.is_empty)
+        keys = self._text_keys()
         left = Content("")
         while keys:  # what does not fit beside the figures is left to the help
             left = Content.from_markup(" · ".join(keys))
@@ -223,6 +243,22 @@ class PlayView(Screen[None]):
         border = "$accent" if text.has_focus else "$line"
         parts = [left, " " if left else "", (line, border), " ", right] if right else [left]
         text.border_subtitle = Content.assemble(*parts)
+
+    def _place_words(self) -> str:
+        """Where among other texts this one stands."""
+        return ""
+
+    def _text_keys(self) -> list[str]:
+        """The keys of the text panel as markup, the most needed first."""
+        return text_keys(self._live.running, self._session, is_empty=self.writing.is_empty)
+
+    def _progress_words(self) -> str:
+        """How far the text is."""
+        return progress_words(self.writing, self.model)
+
+    def _finished_words(self) -> str:
+        """What came of the text."""
+        return finished_words(self.writing)
 
     def _refresh_figures(self) -> None:
         if not self._figures_stale:

@@ -5,6 +5,7 @@ threads; no run knows that it is watched.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import ClassVar
 
@@ -12,7 +13,9 @@ from textual.binding import BindingType
 from textual.message import Message
 
 from engine.device_use import DeviceMeter
+from engine.errors import MiniGPTError
 from minigpt_tui.actions import Where, bindings
+from minigpt_tui.machine import Machine
 from minigpt_tui.screens.train_actions import RunActions
 from minigpt_tui.screens.train_view import LOWER, TAILS
 from minigpt_tui.settings import Session
@@ -39,14 +42,15 @@ class TrainScreen(RunActions):
     class SessionChanged(Message):
         """Something that outlives the app has changed."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, machine: Machine | None = None) -> None:
         """Make the screen.
 
         Args:
             session: What the last session left; changed in place.
+            machine: Whose runs they are; by default this one's.
         """
-        super().__init__(session)
-        self._feed = RunFeed()
+        super().__init__(session, machine)
+        self._feed = RunFeed(self._machine.info_of)
         self._by_time = False
 
     def on_mount(self) -> None:
@@ -63,6 +67,8 @@ class TrainScreen(RunActions):
         while True:
             wish = self._wish()
             if self.is_current and wish.run is not None:
+                with contextlib.suppress(MiniGPTError):  # a link that is lost; what is known of a run stays
+                    await self._machine.fetch(path for path in (wish.run, *wish.marked) if path is not None)
                 picture = await asyncio.to_thread(self._feed.look, wish)
                 if picture is not None and picture.wish.run == self._wish().run:
                     self._show_picture(picture)
@@ -76,7 +82,9 @@ class TrainScreen(RunActions):
         return Wish(run=run, marked=marked, by_time=self._by_time, tail=self._tail, points=self._chart.points)
 
     async def _meter(self) -> None:
-        """Look at the machine's use now and then."""
+        """Look at the machine's use now and then; another one's is not known."""
+        if self._machine.name:
+            return
         meter = DeviceMeter()
         while True:
             if self.is_current:

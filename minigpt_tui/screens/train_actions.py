@@ -4,23 +4,23 @@ Runs are asked through their control files; all that waits for a disk or a proce
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import MiniGPTError, RunError
-from engine.training import control, launch, runs
+from engine.errors import MiniGPTError, RunError, WorkerError
+from engine.training import control, launch
 from engine.training.run import RunConfig
 from engine.training.run_names import check_run_name
-from engine.training.runs import RunInfo
+from engine.training.runs import RunInfo, checkpoint_steps
+from minigpt_tui.actions import by_id
 from minigpt_tui.columns import size
+from minigpt_tui.machine import Here, Machine
 from minigpt_tui.screens.train_view import TrainView
 from minigpt_tui.settings import Session
 from minigpt_tui.status_text import sentence
 from minigpt_tui.threads import in_daemon
-from minigpt_tui.training.run_feed import checkpoint_steps
 from minigpt_tui.visible import visible_line
 
 if TYPE_CHECKING:
@@ -38,19 +38,30 @@ ASKED: dict[control.Command, str] = {
 class RunActions(TrainView):
     """The actions that change a run."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, machine: Machine | None = None) -> None:
         """Make the screen.
 
         Args:
             session: What the last session left.
+            machine: Whose runs they are; by default this one's.
         """
+        self._machine: Machine = machine or Here()
         super().__init__(session)
         self._draft: RunDraft | None = None  # what was typed in the form, which opens with it again
         self._saves: dict[str, int] = {}  # the last checkpoint of each run that was asked to save
 
+    def _no_runs(self) -> str:
+        if not self._machine.no_runs:
+            return super()._no_runs()
+        return f"\n  {self._machine.no_runs}"
+
+    def _whose_runs(self) -> str:
+        return f"Runs of {visible_line(self._machine.name)}" if self._machine.name else super()._whose_runs()
+
     async def refresh_runs(self) -> None:
         """Read the list of runs now."""
-        self.show_runs(tuple(await asyncio.to_thread(runs.list_runs)))
+        with contextlib.suppress(WorkerError):  # without a link there is no list; the one that is known stays
+            self.show_runs(await self._machine.list_runs())
 
     # Requests.
 
@@ -66,7 +77,7 @@ class RunActions(TrainView):
         else:
             self._asked[run.name] = run.state, f"{ASKED[command]}…"
         self._show_borders()
-        self._do(lambda: asyncio.to_thread(control.request, run.path, command), f"{run.name} cannot be asked")
+        self._do(lambda: self._machine.control(run, command), f"{run.name} cannot be asked")
 
     def _do(self, work: Callable[[], Awaitable[object]], failed: str) -> None:
         """Do something beside the screen; what goes wrong is told in words, and the list is read again.
@@ -106,12 +117,11 @@ class RunActions(TrainView):
         self._show_borders()
         self.say(f"{run.name} goes on…")
         self._notice.dismiss()
-        changes = {} if steps is None else {"steps": steps}
 
         async def resume() -> None:
-            there = await in_daemon(partial(launch.resume_run, run.name, changes))
+            await self._machine.resume(run.name, steps)
             await self.refresh_runs()
-            await in_daemon(partial(launch.wait_until_running, there))
+            await self._machine.wait_until_running(run.name)
 
         self._do(resume, f"{run.name} does not go on")
 
@@ -138,7 +148,7 @@ class RunActions(TrainView):
         if run is None:
             self.say("there is no run yet")
         elif run.is_under_way:
-            self.say(f"{run.name} is {run.state} and cannot be {what}; x stops it")
+            self.say(f"{run.name} is {run.state} and cannot be {what}; {by_id('run_stop').shown} stops it")
         else:
             return run
         return None
@@ -155,6 +165,16 @@ class RunActions(TrainView):
         self._open_form(launch.another_like(run.config) if run is not None and run.config is not None else None)
 
     def _open_form(self, initial: RunConfig | None) -> None:
+        if self._machine.no_runs:
+            self.say(self._machine.no_runs)
+            return
+        if self._machine.name:
+            self.tell(
+                "A run cannot be started from here",
+                f"The form knows the texts of this machine, not those of {visible_line(self._machine.name)}. "
+                "There, in a shell: minigpt-tui train TEXT. The run is shown here as soon as it has begun.",
+            )
+            return
         from minigpt_tui.screens.train_form import TrainForm
         from minigpt_tui.training.run_draft import RunDraft  # when they are wanted first
 
@@ -220,7 +240,7 @@ class RunActions(TrainView):
         self._open(f"another name for {run.name}", "enter renames it, esc leaves it", take, run.name)
 
     async def _rename(self, run: RunInfo, name: str) -> None:
-        await asyncio.to_thread(runs.rename_run, run.name, name)
+        await self._machine.rename(run.name, name)
         self._runs.marked = tuple(name if marked == run.name else marked for marked in self._runs.marked)
         self._select(name)
         self.say(f"{run.name} is called {name} now")
@@ -232,15 +252,25 @@ class RunActions(TrainView):
         self.say(f"looking at what {run.name} takes…")
 
         async def ask() -> None:
-            count, used = await asyncio.to_thread(_disk_facts, run.path)
+            if (facts := await self._measured(run)) is None:
+                return
+            count, used = facts
             what = f"y deletes it with {_checkpoint_words(count)}, {size(used)}; esc keeps it"
             self._open(f"delete {run.name}?", what, self._if_yes(partial(self._remove, run)))
 
         self.run_worker(ask(), group="asking", exclusive=True)
 
+    async def _measured(self, run: RunInfo) -> tuple[int, int] | None:
+        """How many checkpoints a run has, and the bytes of all its files; where it cannot be told, that is said."""
+        try:
+            return await self._machine.measure(run.name)
+        except MiniGPTError as error:
+            self.tell(f"{run.name} cannot be measured", sentence(error))
+            return None
+
     def _remove(self, run: RunInfo) -> None:
         self.say(f"{run.name} is deleted")
-        self._do(lambda: asyncio.to_thread(runs.remove_run, run.name), f"{run.name} cannot be deleted")
+        self._do(lambda: self._machine.remove(run.name), f"{run.name} cannot be deleted")
 
     def action_prune(self) -> None:
         """Delete the chosen run's checkpoints but the best and the last, if the reader says so."""
@@ -251,7 +281,9 @@ class RunActions(TrainView):
         self.say(f"looking at what {run.name} takes…")
 
         async def ask() -> None:
-            count, used = await asyncio.to_thread(_disk_facts, run.path)
+            if (facts := await self._measured(run)) is None:
+                return
+            count, used = facts
             if count <= 1:
                 self.say(f"{run.name} takes {size(used)}; there is nothing to prune")
                 return
@@ -262,7 +294,7 @@ class RunActions(TrainView):
 
     def _prune(self, run: RunInfo) -> None:
         async def prune() -> None:
-            count, freed = await asyncio.to_thread(runs.prune_run, run.path)
+            count, freed = await self._machine.prune(run.name)
             self.say(f"{_checkpoint_words(count)} of {run.name} went; {size(freed)} are free again")
 
         self._do(prune, f"{run.name} cannot be pruned")
@@ -279,8 +311,3 @@ class RunActions(TrainView):
 
 def _checkpoint_words(count: int) -> str:
     return "one checkpoint" if count == 1 else f"{count or 'no'} checkpoints"
-
-
-def _disk_facts(run: Path) -> tuple[int, int]:
-    """How many checkpoints a run has, and the bytes of all its files."""
-    return len(checkpoint_steps(run)), runs.disk_use(run)

@@ -17,7 +17,7 @@ from textual.widgets import Static
 
 from engine.device_use import DeviceUse
 from engine.training.runs import RunInfo
-from minigpt_tui.actions import Where, hint, hints
+from minigpt_tui.actions import Where, by_id, hint, hints
 from minigpt_tui.settings import Session
 from minigpt_tui.training import run_words
 from minigpt_tui.training.run_feed import Picture
@@ -101,16 +101,24 @@ class TrainView(Screen[None]):
     def on_mount(self) -> None:
         """Fill in what does not change."""
         self._top.current = "Train"
-        self._runs.border_title = "Runs"
+        self._runs.border_title = Content(self._whose_runs())
         self._chart.empty_text = "nothing to draw yet"
         self._show_borders()
         self._show_status()
+
+    def _no_runs(self) -> str:
+        """What stands in an empty list, as markup."""
+        return f"\n  No run yet: {hint('run_start', 'starts one')}."
+
+    def _whose_runs(self) -> str:
+        """The title of the list."""
+        return "Runs"
 
     def on_resize(self, event: Resize) -> None:
         """Say so where the terminal is too small, and fit the lower borders."""
         self._too_small.update(
             f"minigpt needs 60 columns and 20 rows;\nthis terminal has {event.size.width} and {event.size.height}.\n\n"
-            "The runs go on. ctrl+q quits."
+            f"The runs go on. {by_id('quit').shown} quits."
         )
         self.call_after_refresh(self._show_all)
 
@@ -134,7 +142,7 @@ class TrainView(Screen[None]):
                 seen.info if run.path == seen.info.path and run.changed < seen.info.changed else run for run in found
             )
         self._listed, self._runs.runs = True, found
-        self._runs.empty_text = f"\n  No run yet: {hint('run_start', 'starts one')}."
+        self._runs.empty_text = self._no_runs()
         self._runs.marked = tuple(name for name in self._runs.marked if name in names)
         if self._runs.selected not in names and self._runs.selected not in self._expected():
             self._select(names[min(row, len(names) - 1)] if names else "")

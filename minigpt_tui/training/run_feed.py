@@ -5,16 +5,16 @@ handed over as a whole that no longer changes. Nothing here waits for the screen
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.training.curves import thin
 from engine.training.run import Sample
 from engine.training.run_reader import Curves, RunReader
-from engine.training.runs import RunInfo
+from engine.training.runs import RunInfo, checkpoint_steps, read_run
 from minigpt_tui.training.training_words import RECENT_STEPS, Figures, figures
 
 BUDGET = 0.02
@@ -107,9 +107,14 @@ class Picture:
 
 
 class RunFeed:
-    """Keeps a reader for each run that is shown. Only one thread at a time may call it."""
+    """Keeps a reader for each run that is shown. Only one thread at a time may call it.
 
-    def __init__(self) -> None:
+    Args:
+        info_of: Tells a run's state from its directory.
+    """
+
+    def __init__(self, info_of: Callable[[Path], RunInfo] = read_run) -> None:
+        self._info_of = info_of
         self._readers: dict[Path, RunReader] = {}
         self._wish = Wish()
         self._drawn_at = 0.0
@@ -127,7 +132,7 @@ class RunFeed:
             The chosen run, when something has changed; None otherwise.
         """
         wanted = dict.fromkeys(path for path in (wish.run, *wish.marked) if path is not None)
-        self._readers = {path: self._readers.get(path) or RunReader(path) for path in wanted}
+        self._readers = {path: self._readers.get(path) or RunReader(path, self._info_of) for path in wanted}
         if wish != self._wish:
             self._wish, self._stale, self._drawn_at = wish, True, 0.0
         budget = BUDGET / max(1, sum(not reader.is_whole for reader in self._readers.values()))
@@ -213,12 +218,3 @@ def _place(curves: Curves, step: int, by_time: bool) -> float:
     if not by_time:
         return float(step)
     return curves["time"][max(0, bisect_right(curves.steps, step) - 1)] if len(curves) else 0.0
-
-
-def checkpoint_steps(run: Path) -> tuple[int, ...]:
-    """The steps of a run's checkpoints, by the names of their folders alone."""
-    try:
-        names = [name for name in os.listdir(run / "checkpoints") if name.startswith("step-")]  # noqa: PTH208
-    except OSError:
-        return ()
-    return tuple(sorted(int(digits) for name in names if (digits := name.removeprefix("step-")).isdecimal()))

@@ -5,29 +5,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from engine.training.runs import RunInfo, list_runs
+from engine.errors import MiniGPTError
+from engine.training.runs import RunInfo
+from minigpt_tui.machine import Machine
 from minigpt_tui.training.training_words import ending
 from minigpt_tui.visible import visible_line
 
 SECONDS = 1.0
 
 
-async def watch_runs(seen: Callable[[tuple[RunInfo, ...]], None], ended: Callable[[RunInfo], None]) -> None:
-    """Read the list of runs about once a second, in a thread: a disk may be slow.
+async def watch_runs(
+    machine: Machine, seen: Callable[[tuple[RunInfo, ...]], None], ended: Callable[[RunInfo], None]
+) -> None:
+    """Read the list of runs about once a second.
 
     Args:
+        machine: Whose runs they are.
         seen: Told all runs, each time.
         ended: Told of each run that was under way when it was seen before, and is no more.
     """
     under_way: set[str] = set()
+    known = False
     while True:
-        runs = tuple(await asyncio.to_thread(list_runs))
+        await asyncio.sleep(SECONDS if known else 0.0)
+        known = True
+        try:
+            runs = await machine.list_runs()
+        except MiniGPTError:  # the link to it is lost, which is said elsewhere; the runs go on
+            continue
         seen(runs)
         for run in runs:
             if run.name in under_way and not run.is_under_way:
                 ended(run)
         under_way = {run.name for run in runs if run.is_under_way}
-        await asyncio.sleep(SECONDS)
 
 
 def notification(run: RunInfo) -> str:

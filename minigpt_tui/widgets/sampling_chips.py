@@ -9,6 +9,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from engine.config import SamplingParams
+from minigpt_tui.actions import by_id
 from minigpt_tui.parameters import PARAMETERS, Parameter
 
 # What goes first when the line is short, as long as it stands at its default.
@@ -46,7 +47,7 @@ class SamplingChips(Widget):
         return value if len(value) <= 10 else value[:9] + "…"
 
     def _chip(self, parameter: Parameter) -> Content:
-        before, key, after = parameter.short.partition(parameter.lower_key)
+        before, key, after = parameter.short.partition(by_id(parameter.actions[0]).shown)
         if not key:  # a key that is no letter of the name
             before, key, after = "", parameter.short, ""
         changed = not parameter.is_default(self.params)

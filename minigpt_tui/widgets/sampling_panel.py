@@ -15,7 +15,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from engine.config import SamplingParams
-from minigpt_tui.actions import Where, bindings
+from minigpt_tui.actions import Where, bindings, by_id
 from minigpt_tui.parameters import PARAMETERS, Parameter
 
 NAME, VALUE, KEYS = 13, 8, 4  # columns
@@ -86,7 +86,8 @@ class SamplingPanel(Widget, can_focus=True):
                 ("━" * full + "╸" * half, style),
                 ("─" * (bar - full - half), "$line"),
             ]
-        keys = f"{parameter.lower_key} {parameter.raise_key}".rstrip()
+        keys = " ".join(by_id(action_id).shown for action_id in parameter.actions)
+        keys = keys if len(keys) < KEYS else keys.partition(" ")[0][: KEYS - 1]
         parts.append((f" {keys}".ljust(KEYS), "$key"))
         return Content.assemble(*parts)
 

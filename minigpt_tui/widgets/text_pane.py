@@ -1,17 +1,22 @@
 """The text as it is written: a view on a `TextDocument` that paints only the rows that changed, follows the end until
-the reader scrolls up, and lets text be selected. It knows nothing of the engine.
+the reader scrolls up, and lets text be selected. It may be coloured, and have a cursor that others move. It knows
+nothing of the engine, nor of what the colours mean.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
 from textual.cache import LRUCache
-from textual.events import Resize
-from textual.geometry import Region, Size
+from textual.events import Click, Resize
+from textual.geometry import Offset, Region, Size
+from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
@@ -20,8 +25,25 @@ from textual.widget import Widget
 
 from minigpt_tui.actions import Where, bindings
 from minigpt_tui.text_document import Kind, TextDocument, cells
+from minigpt_tui.widgets.selected_cells import with_selection
 
 CURSOR = "▌"
+LINE_END = "↵"
+"""Stands for a newline where each token is looked at."""
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """How the text is coloured.
+
+    Attributes:
+        stretches: Tells for two offsets of the document which stretches between them are coloured: start, end, and the
+            place of their style; in order.
+        styles: What is laid over the plain text.
+    """
+
+    stretches: Callable[[int, int], list[tuple[int, int, int]]]
+    styles: tuple[Style, ...]
 
 
 class TextPane(ScrollView, can_focus=True):
@@ -37,6 +59,7 @@ class TextPane(ScrollView, can_focus=True):
         & > .text-pane--mark { color: $quiet; text-style: italic; }
         & > .text-pane--symbol { color: $quiet; }
         & > .text-pane--cursor { color: $accent; }
+        & > .text-pane--place { color: $background; background: $accent; text-style: bold; }
         & > .text-pane--empty { color: $quiet; }
     }
     """
@@ -46,6 +69,7 @@ class TextPane(ScrollView, can_focus=True):
         "text-pane--mark",
         "text-pane--symbol",
         "text-pane--cursor",
+        "text-pane--place",
         "text-pane--empty",
     }
 
@@ -57,12 +81,74 @@ class TextPane(ScrollView, can_focus=True):
     empty_text: reactive[str] = reactive("")
     """What stands in the pane while there is no text."""
 
+    @dataclass
+    class Clicked(Message):
+        """The reader clicked on the text, at this offset of the document."""
+
+        offset: int
+
+    class Replaced(Message):
+        """Another text is here."""
+
     def __init__(self, document: TextDocument, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._colouring: Colouring | None = None
+        self._place: tuple[int, int] | None = None
         self.document = document
         self.following = True
+        self._selected_rows = (0, 0)  # where a selection by keys began, and where it is
         self._shown_rows = 1
         self._strips: LRUCache[int, Strip] = LRUCache(150)  # a few screens
+
+    @property
+    def colouring(self) -> Colouring | None:
+        """How the text is coloured; None where it is as plain as it was written."""
+        return self._colouring
+
+    @colouring.setter
+    def colouring(self, colouring: Colouring | None) -> None:
+        self._colouring = colouring
+        self._strips.clear()
+        self.refresh()
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Between which offsets of the document the cursor stands; None where there is none."""
+        return self._place
+
+    def set_place(self, place: tuple[int, int] | None, *, seen: bool = True) -> None:
+        """Move the cursor; while there is one, the keys that scroll are left to whoever moves it.
+
+        Args:
+            place: Between which offsets it stands; the end of the text, where both are that.
+            seen: Whether to scroll to it.
+        """
+        before, self._place = self._place, place
+        for start, end in {*(found for found in (before, place) if found is not None)}:
+            first, last = self.document.row_at(start), self.document.row_at(max(start, end - 1))
+            for row in range(first, last + 1):
+                self._strips.discard(row)
+            self.refresh(Region(0, first - self.scroll_offset.y, self.size.width, last + 1 - first))
+        if place is None:
+            self.following = self.scroll_offset.y >= self.max_scroll_y
+        elif seen:
+            row = self.document.row_at(place[0])
+            top, height = self.scroll_offset.y, max(1, self.size.height)
+            if not top <= row < top + height:
+                self.scroll_to(y=row if row < top else row - height + 1, animate=False, immediate=True)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where there is a cursor, the keys that scroll move it."""
+        return self._place is None or not hasattr(TextPane, f"action_{action}")
+
+    def on_click(self, event: Click) -> None:
+        """Say where."""
+        offset = event.get_content_offset(self)
+        if offset is not None and self.document.length:
+            row = offset.y + self.scroll_offset.y
+            behind = row >= self.document.row_count
+            place = self.document.length if behind else self.document.offset_in_cells(row, offset.x)
+            self.post_message(self.Clicked(place))
 
     def show_change(self, first_row: int) -> None:
         """Repaint what an append or a truncation changed, and follow the end.
@@ -74,7 +160,7 @@ class TextPane(ScrollView, can_focus=True):
             self._strips.discard(row)
         self._update_virtual_size()
         top = self.scroll_offset.y
-        if self.following:
+        if self.following and self._place is None:  # the cursor stays in sight
             self.scroll_to(y=self.max_scroll_y, animate=False)
         last_row = max(self._shown_rows, self.document.row_count)  # a truncation leaves rows to blank
         self._shown_rows = self.document.row_count
@@ -85,6 +171,9 @@ class TextPane(ScrollView, can_focus=True):
 
     def show_all(self) -> None:
         """Repaint everything: another text is here."""
+        if self._place is not None and self._place[1] > self.document.length:
+            self._place = self.document.length, self.document.length  # until it is moved
+        self.post_message(self.Replaced())
         self._strips.clear()
         self._shown_rows = self.document.row_count
         self.following = True
@@ -151,34 +240,54 @@ class TextPane(ScrollView, can_focus=True):
             Kind.MARK: style + self.get_component_rich_style("text-pane--mark", partial=True),
         }
         symbol = self.get_component_rich_style("text-pane--symbol", partial=True)
-        segments = [
-            Segment(piece.text, styles[piece.kind] + symbol if piece.symbol else styles[piece.kind])
-            for piece in self.document.pieces(row)
-        ]
+        if self._colouring is None and self._place is None:
+            segments = [
+                Segment(piece.text, styles[piece.kind] + symbol if piece.symbol else styles[piece.kind])
+                for piece in self.document.pieces(row)
+            ]
+        else:
+            segments = self._coloured(row, styles, symbol)
         used = sum(cells(segment.text) for segment in segments)
         if self.writing and row == self.document.row_count - 1:
             segments.append(Segment(CURSOR, style + self.get_component_rich_style("text-pane--cursor", partial=True)))
             used += 1
         if span is not None:
-            segments = self._selected(segments, *span)
+            segments = with_selection(segments, span, self.screen.get_component_rich_style("screen--selection"))
         segments.append(Segment(" " * max(0, width - used), style))
         return Strip(segments).adjust_cell_length(width, style).apply_offsets(0, row)
 
-    def _selected(self, segments: list[Segment], start: int, end: int) -> list[Segment]:
-        chosen = self.screen.get_component_rich_style("screen--selection")
-        found, place = [], 0
-        for text, style, _ in segments:
-            first = min(max(start - place, 0), len(text))
-            last = len(text) if end < 0 else min(max(end - place, first), len(text))
-            for part, part_style in (
-                (text[:first], style),
-                (text[first:last], style + chosen if style else chosen),
-                (text[last:], style),
-            ):
-                if part:
-                    found.append(Segment(part, part_style))
-            place += len(text)
-        return found
+    def _coloured(self, row: int, styles: dict[Kind, Style], symbol: Style) -> list[Segment]:
+        document, place, plain = self.document, self._place, styles[Kind.GENERATED]
+        here = self.get_component_rich_style("text-pane--place", partial=True)
+        if self.app.no_color or here.bgcolor is None or here.bgcolor.is_default:
+            here = Style(reverse=True, bold=True)
+        start = document.row_start(row)
+        is_last = row == document.row_count - 1
+        end = document.length if is_last else document.row_start(row + 1)
+        colouring = self._colouring
+        stretches = colouring.stretches(start, end) if colouring else []
+        begins = [stretch[0] for stretch in stretches]
+        cuts = sorted({*begins, *(stretch[1] for stretch in stretches), *(place or ())})
+
+        def styled(offset: int, length: int, style: Style) -> Style:
+            found = bisect_right(begins, offset) - 1
+            if colouring is not None and found >= 0 and offset < stretches[found][1]:
+                style = style + colouring.styles[stretches[found][2]]
+            at_place = place is not None and place[0] < offset + length and offset < max(place[1], place[0] + 1)
+            return style + here if at_place else style
+
+        segments = []
+        offset = start
+        for offset, piece in document.placed(row, cuts):
+            style = styles[Kind.MARK] if piece.kind is Kind.MARK else plain
+            if piece.kind is not Kind.MARK:
+                style = styled(offset, 1 if piece.text.isspace() else len(piece.text), style)
+            segments.append(Segment(piece.text, style + symbol if piece.symbol else style))
+        if document.ends_line(row):
+            segments.append(Segment(LINE_END, styled(end - 1, 1, plain + symbol)))
+        elif is_last and place is not None and place[0] >= document.length:
+            segments.append(Segment(" ", plain + here))
+        return segments
 
     def _empty_line(self, y: int, width: int, style: Style) -> Strip:
         lines = self.empty_text.split("\n")
@@ -194,6 +303,27 @@ class TextPane(ScrollView, can_focus=True):
         start = 0 if selection.start is None else document.offset_of(selection.start.y, selection.start.x)
         end = document.length if selection.end is None else document.offset_of(selection.end.y, selection.end.x)
         return document.text_between(start, end), "\n"
+
+    def action_select_all(self) -> None:
+        """Select the whole text."""
+        self.text_select_all()
+
+    def action_select_rows(self, direction: int) -> None:
+        """Select a row more or a row less, from the first row in view, or upwards from the last."""
+        rows, top = self.document.row_count, self.scroll_offset.y
+        if self.text_selection is None:
+            begin = top if direction > 0 else min(rows, top + self.size.height)
+            self._selected_rows = (begin, begin)
+        anchor, head = self._selected_rows
+        head = max(0, min(rows, head + direction))
+        self._selected_rows = (anchor, head)
+        if anchor == head:
+            self.screen.clear_selection()
+            return
+        first, last = sorted((anchor, head))
+        end = None if last >= rows else Offset(0, last)
+        self.screen.selections = {self: Selection(Offset(0, first), end)}
+        self.scroll_to_region(Region(0, head - 1 if direction > 0 else head, 1, 1), animate=False, force=True)
 
     def action_up(self) -> None:
         """Scroll up a row."""

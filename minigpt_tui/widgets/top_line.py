@@ -19,8 +19,16 @@ def count_text(count: int) -> str:
     return str(count)
 
 
+SCREENS = ("Play", "Compare", "Train", "History", "Models")
+MORE_SCREENS = ("Chat", "Batch", "Settings")
+"""Named where there is room for them, and wherever one is there."""
+
+MORE_FROM = 120
+"""Columns from which there is."""
+
+
 class TopLine(Widget):
-    """Shows where one is."""
+    """Shows where one is; a click on the name of another screen goes there."""
 
     DEFAULT_CSS = """
     TopLine {
@@ -34,9 +42,6 @@ class TopLine(Widget):
         link-background-hover: transparent;
     }
     """
-
-    screens: reactive[tuple[str, ...]] = reactive(("Play", "Train"))
-    """The names of the screens; a click goes there."""
 
     current: reactive[str] = reactive("Play")
     """The screen that is shown."""
@@ -52,7 +57,7 @@ class TopLine(Widget):
         left = Content("  ").join(
             [
                 Content.styled("minigpt ", "$quiet"),
-                *map(self._way, self.screens),
+                *map(self._way, self._screens()),
             ]
         )
         room = max(0, self.size.width - left.cell_length - 2)
@@ -60,6 +65,11 @@ class TopLine(Widget):
         if right.cell_length > room:
             right = right.truncate(room, ellipsis=True)
         return left + " " * (self.size.width - left.cell_length - right.cell_length) + right
+
+    def _screens(self) -> list[str]:
+        if self.size.width + 4 >= MORE_FROM:
+            return [*SCREENS, *MORE_SCREENS]
+        return [*SCREENS, *(name for name in MORE_SCREENS if name == self.current)]
 
     def _way(self, name: str) -> Content:
         if name == self.current:
@@ -70,7 +80,8 @@ class TopLine(Widget):
         model = self.model
         if model is None:
             return Content("")
+        parameters = count_text(model.parameters) if model.parameters else ""  # a server may not tell
         return Content.assemble(
             visible(model.name.rstrip("/").rpartition("/")[2]),  # a model that was named by its path
-            (f" · {count_text(model.parameters)} · {model.device} {model.precision}", "$quiet"),
+            (" · " + " · ".join(filter(None, [parameters, f"{model.device} {model.precision}".strip()])), "$quiet"),
         )

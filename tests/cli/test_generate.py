@@ -245,8 +245,8 @@ def test_ctrl_c_that_comes_too_late_for_a_sample_begins_no_other(generate, monke
         if len(text.tokens) == 6:
             signal.raise_signal(signal.SIGINT)
 
-    show = writing._Text.show
-    monkeypatch.setattr(writing._Text, "show", interrupting)
+    show = writing.OneText.show
+    monkeypatch.setattr(writing.OneText, "show", interrupting)
     result = generate("The", "-n", 6, "-t", 0, "--num-samples", 3)
     assert result.status == 130
     monkeypatch.undo()

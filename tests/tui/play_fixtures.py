@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scripted_client import ScriptedClient
@@ -30,5 +31,11 @@ def client() -> ScriptedClient:
 
 @pytest.fixture
 def make_app(own_home: Path, client: ScriptedClient) -> Callable[..., MiniGPTApp]:
-    """Makes the app, by default with the scripted engine."""
-    return lambda **options: MiniGPTApp(**({"client": client} | options))
+    """Makes the app, by default with the scripted engine, for one who has been here before."""
+
+    def make(**options: Any) -> MiniGPTApp:
+        app = MiniGPTApp(**({"client": client} | options))
+        app.session.welcomed = True
+        return app
+
+    return make

@@ -19,7 +19,7 @@ from endless import make_endless
 from engine import processes
 from engine.config import ENDLESS, SamplingParams
 from engine.errors import DataError, InvalidSettingError, ModelNotFoundError, WorkerError
-from engine.worker.protocol import Cancel, Done, ParamsChanged, Request, Started, Tokens
+from engine.worker.protocol import PROTOCOL_VERSION, Cancel, Done, ParamsAt, ParamsChanged, Request, Started, Tokens
 from minigpt_tui import engine_client, worker_log, worker_process
 from minigpt_tui.engine_client import EngineClient, GenerationStream
 
@@ -117,6 +117,35 @@ async def test_settings_and_pace_change_while_a_text_streams(client: EngineClien
     assert events[-1].new_tokens == 30
     stream.set_params(pace=1.0)  # too late to matter, and no error
     stream.cancel()
+
+
+async def test_a_recorded_text_is_written_again_with_its_changes(client: EngineClient) -> None:
+    params = SamplingParams(max_new_tokens=60, seed=5)
+    changes = [ParamsAt(20, params.replace(temperature=0.0)), ParamsAt(40, params.replace(temperature=2.0))]
+    texts = []
+    for pace in (0.0, 2000.0):
+        stream = client.generate("The fox", model="endless", params=params, changes=changes, pace=pace)
+        events = [event async for event in stream]
+        told = [ParamsAt(event.position, event.params) for event in events if isinstance(event, ParamsChanged)]
+        assert told == changes
+        texts.append(text_of(events))
+    assert texts[0] == texts[1]
+
+
+async def test_a_place_of_a_text_is_looked_into(client: EngineClient) -> None:
+    params = SamplingParams(max_new_tokens=9, seed=7)
+    events = [event async for event in client.generate("The fox", model="endless", params=params)]
+    tokens = [*events[0].prompt_tokens, *(token.token for event in events[1:-1] for token in event.tokens)]
+    found = await client.inspect(tokens, 8, model="endless", params=params, top=4, attention=True, lens=True)
+    assert (found.position, found.token) == (8, tokens[8])
+    assert found.logprob == [token for event in events[1:-1] for token in event.tokens][1].logprob
+    assert 4 <= len(found.distribution) <= 5
+    assert len(found.attention) == 2 * 4 * 8 * 2
+    assert len(found.lens) == 3
+    with pytest.raises(InvalidSettingError, match="position is 99"):
+        await client.inspect(tokens, 99, model="endless")
+    with pytest.raises(DataError, match="not in the vocabulary"):
+        await client.inspect([10_000], 1, model="endless")
 
 
 async def test_cancelling_ends_a_text_and_what_was_written_still_comes(client: EngineClient) -> None:
@@ -238,7 +267,7 @@ PREAMBLE = """
     def say(text):
         os.write(1, text.encode() + b"\\n")
 
-    def hello(protocol=1):
+    def hello(protocol=VERSION):
         say('{"type":"hello","protocol":%d,"version":"0","pid":%d}' % (protocol, os.getpid()))
 
     def ready():
@@ -248,7 +277,7 @@ PREAMBLE = """
         for line in sys.stdin:
             if '"shutdown"' in line:
                 break
-"""
+""".replace("VERSION", str(PROTOCOL_VERSION))
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -279,7 +308,7 @@ async def test_a_login_shells_greeting_is_skipped_and_later_junk_is_logged(play,
 async def test_another_version_of_the_protocol_is_refused(play) -> None:
     client = play("hello(protocol=99); serve()")
     await client.start()
-    with pytest.raises(WorkerError, match="speaks version 99 of the protocol, and this program 1"):
+    with pytest.raises(WorkerError, match=f"speaks version 99 of the protocol, and this program {PROTOCOL_VERSION}"):
         await client.wait_ready()
     assert client.state == "dead"
 

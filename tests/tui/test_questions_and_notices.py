@@ -12,9 +12,9 @@ import pytest
 from scripted_client import ScriptedClient
 from test_play_screen import NARROW, WIDE, begin, settled, shown
 
+from engine import catalog
 from engine.catalog import CheckpointInfo
 from engine.errors import TokenizerError, WorkerError
-from minigpt_tui import palette
 from minigpt_tui.settings import session_file
 
 pytest_plugins = ("play_fixtures",)
@@ -27,7 +27,7 @@ async def test_a_models_name_and_facts_are_data_in_the_list_of_models(make_app, 
         CheckpointInfo(name=f"x[{hostile}", path="/m/1", family="nanochat", trained_on=hostile),
         CheckpointInfo(name=f"x[{hostile}2", path="/m/2", problem=hostile),
     ]
-    monkeypatch.setattr(palette, "list_checkpoints", lambda: infos)
+    monkeypatch.setattr(catalog, "list_checkpoints", lambda: infos)
     async with make_app().run_test(size=WIDE) as pilot:
         await pilot.press("escape", "l")
         await pilot.pause()
@@ -158,7 +158,7 @@ async def test_again_writes_the_prompt_that_was_asked_for_though_the_engine_refu
 
 
 async def test_a_turned_setting_is_on_disk_without_leaving(make_app, client, monkeypatch):
-    monkeypatch.setattr("minigpt_tui.screens.play.KEEP_SECONDS", 0.02)
+    monkeypatch.setattr("minigpt_tui.screens.play_writing.KEEP_SECONDS", 0.02)
     async with make_app().run_test(size=WIDE) as pilot:
         await pilot.press("tab", "T", "full_stop")
         await asyncio.sleep(0.2)

@@ -6,18 +6,20 @@ import ast
 from itertools import pairwise
 from pathlib import Path
 
+import wcwidth
 from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
 import minigpt_tui
 from minigpt_tui import text_document
-from minigpt_tui.text_document import CHARACTERS_PER_CELL, Kind, TextDocument, wrap
+from minigpt_tui.text_document import CHARACTERS_PER_CELL, Kind, TextDocument, cells, wrap
 from minigpt_tui.visible import visible
 
 PIECES = ["a", "word ", "longer-word ", " ", "   ", "\n", "\t", "é", "e\u0301", "漢字", "👩\u200d💻", "❤\ufe0f", "🇩🇪",
           "\x1b[31m", "\x9b", "\r", "\0", "☃", "क्षि", "\u200d", "\ufe0f", "[red]", "\u0301", "©\ufe0f",
-          "привет"]  # fmt: skip
+          "привет", "🇩", "🇪", "👍🏽", "🏽", "1\ufe0f\u20e3", "שלום", "مرحبا",
+          "👨\u200d👩\u200d👧", "각", "ᄀ", "ᅡ", "ด้้"]  # fmt: skip
 texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=30)
 widths = st.integers(4, 40)
 
@@ -104,6 +106,25 @@ def test_a_place_on_the_screen_leads_back_to_its_letter(chunks, width, data):
     for index, character in enumerate(shown):
         place = document.offset_of(row, index) - start
         assert text[place] == "\t" or visible(text[place]) == character
+
+
+SIGNS = ["🇩🇪", "👍🏽", "☝🏽", "👩\u200d💻", "👨\u200d👩\u200d👧", "❤\ufe0f", "1\ufe0f\u20e3", "e\u0301", "한"]
+
+
+@given(st.lists(st.sampled_from(SIGNS), min_size=1, max_size=20), widths)
+def test_what_is_drawn_as_one_sign_is_never_cut_in_two(signs, width):
+    rows = wrap("".join(signs), width)
+    left = list(signs)
+    for row in rows:
+        while row:
+            assert row.startswith(left[0])
+            row = row.removeprefix(left.pop(0))
+    assert not left
+
+
+@given(st.lists(st.sampled_from([*SIGNS, "a", "word ", "漢字", "क्षि", "привет", "שלום", "مرحبا", "ด้้", "…"])))
+def test_cells_are_those_that_terminals_take(chunks):
+    assert cells("".join(chunks)) == wcwidth.wcswidth("".join(chunks))
 
 
 def test_words_stay_whole_where_they_fit():

@@ -16,11 +16,10 @@ from test_play_screen import NARROW, WIDE, begin, settled, shown
 from engine.errors import RunError
 from engine.training import control, launch, runs
 from engine.training.run import RunDirectory
-from minigpt_tui.actions import ACTIONS, Where
+from minigpt_tui.actions import Where, all_actions
 from minigpt_tui.app import MiniGPTApp
 from minigpt_tui.screens.train import TrainScreen
 from minigpt_tui.settings import load_session
-from minigpt_tui.training import run_watch
 from minigpt_tui.training.run_feed import RunFeed
 from minigpt_tui.training.run_watch import notification
 from minigpt_tui.training.run_words import loss_text
@@ -175,7 +174,6 @@ async def test_a_list_or_a_run_that_is_yet_to_be_read_is_not_taken_for_none(make
     read, look = threading.Event(), runs.list_runs
     monkeypatch.setattr(RunFeed, "look", lambda feed, wish: None)
     monkeypatch.setattr(runs, "list_runs", lambda: look() if read.wait(10) else [])
-    monkeypatch.setattr(run_watch, "list_runs", runs.list_runs)
     async with make_app().run_test(size=WIDE) as pilot:
         try:
             await pilot.press("f4")
@@ -357,7 +355,7 @@ async def test_a_key_acts_on_the_state_that_is_seen_also_before_the_list_was_rea
     async with make_app().run_test(size=WIDE) as pilot:
         await open_training(pilot, chosen="demo")
         before = runs.list_runs()
-        monkeypatch.setattr(run_watch, "list_runs", lambda: before)
+        monkeypatch.setattr(runs, "list_runs", lambda: before)
         make_run.end(run, "stopped")
         await see(pilot.app, "#run", "■ stopped")
         pilot.app.train.show_runs(tuple(before))  # read before it ended, and told after
@@ -530,7 +528,7 @@ async def test_any_checkpoint_is_played_also_of_a_run_under_way(make_app, make_r
 
 def test_no_two_keys_of_the_screen_are_the_same_and_each_does_something():
     keys = Counter()
-    for action in ACTIONS:
+    for action in all_actions():
         if action.where in (Where.TRAIN, Where.RUNS, Where.EVERYWHERE):
             keys.update(action.keys.split(",") if action.keys else [])
             owner = {Where.TRAIN: TrainScreen, Where.RUNS: RunList, Where.EVERYWHERE: MiniGPTApp}[action.where]

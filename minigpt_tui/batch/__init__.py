@@ -1,0 +1,1 @@
+"""Many prompts at once: how they are read, what came of each, and how that leaves."""

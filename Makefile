@@ -29,14 +29,14 @@ install: $(INSTALLED)  ## Install into .venv without opening the app
 	@echo "installed: $(CURDIR)/$(BIN)/minigpt-tui"
 
 test: $(INSTALLED_DEV)  ## Run the tests
-	$(BIN)/python -m pytest -q -n 3
+	$(BIN)/python -m pytest -q -n 4
 
 check: $(INSTALLED_DEV)  ## Run all that CI runs: lint, format, types, import contracts, tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n 3
+	$(BIN)/python -m pytest -q -n 4
 
 kills: $(INSTALLED_DEV)  ## Kill training runs fifty times at random moments, and see that nothing is lost (minutes)
 	$(BIN)/python tests/end_to_end/kill_harness.py 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 # Tiny models gain nothing from a second thread, and the processes that tests start would fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,11 +23,22 @@ def home(tmp_path_factory: pytest.TempPathFactory):
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def apps_that_can_be_let_go():
+    """The app spares the collector what lives as long as it does. Here hundreds of them live in one process."""
+    import minigpt_tui.app
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minigpt_tui.app, "gc", SimpleNamespace(collect=lambda: 0, freeze=lambda: None))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_texts_of_the_test_before():
     """Each app begins without the texts that the one before it left."""
     yield
-    (Path(os.environ["MINIGPT_HOME"]) / "state" / "branches.msgpack").unlink(missing_ok=True)
+    if home := os.environ.get("MINIGPT_HOME"):
+        (Path(home) / "state" / "branches.msgpack").unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -118,7 +118,7 @@ class HistoryView(FramedScreen):
             return ["show_play"]
         keys: list[Key] = [("entry_open", "open"), "history_search"]
         if self.has_class("-narrow"):
-            keys.append("history_details")
+            keys += ["history_details", "history_replay", "history_delete", ("history_favourite", "★")]
         keys += ["history_model", "history_date", ("history_favourites", "★"), ("history_tag", "tag")]
         return [*keys, "history_select", ("history_statistics", "figures"), "history_delete", "history_export"]
 

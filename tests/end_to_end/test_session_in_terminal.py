@@ -85,8 +85,9 @@ def test_a_sitting_from_a_text_on_disk_to_a_text_that_is_written_again(home):
         assert "temperature 0.85" in first
 
         terminal.press("i", "up", "left")
-        terminal.until("At the cursor")
+        terminal.until(lambda shown: "At the cursor" in shown and "›●" in shown)  # what was drawn is marked
         terminal.press("]")
+        terminal.until(lambda shown: "›●" not in shown)
         terminal.press("enter")  # forks with another token than was drawn
         terminal.until(lambda shown: "branch 2 of 2" in shown and has_ended(shown))
 

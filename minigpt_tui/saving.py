@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import MiniGPTError
@@ -32,20 +34,36 @@ def save_text(typed: str, text: str, *, overwrite: bool = False) -> Path:
     """
     if not typed.strip():
         raise SaveError("no name was given", "type the file's name")
+    with place_to_save(Path(typed.strip()), overwrite=overwrite) as path:
+        from engine.safe_writing import write_file  # not at the start: the first screen does not wait for it
+
+        write_file(path, text.encode("utf-8", "replace"))
+    return path
+
+
+@contextmanager
+def place_to_save(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A file to write, as an absolute path; what goes wrong on the way there or in writing it is told.
+
+    Args:
+        path: As it was typed.
+        overwrite: Whether a file that is there may be replaced.
+
+    Raises:
+        FileThereError: The file exists and `overwrite` is False.
+        SaveError: The path is no place for a file, or cannot be written.
+    """
     try:
-        path = Path(typed.strip()).expanduser().resolve()  # a link stays a link: what it points to is written
+        path = path.expanduser().resolve()  # a link stays a link: what it points to is written
         if path.is_dir():
             raise SaveError(f"{path.name or path} is a folder", "add a file name")
         if not path.parent.is_dir():
             raise SaveError(f"there is no folder {path.parent}", "make it first, or choose another")
         if path.exists() and not overwrite:
             raise FileThereError(f"{path.name} is there already", "enter again overwrites it")
-        from engine.safe_writing import write_file  # not at the start: the first screen does not wait for it
-
-        write_file(path, text.encode("utf-8", "replace"))
+        yield path
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, MiniGPTError):
             raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise SaveError(f"it cannot be saved there ({reason})", "choose another place") from None
-    return path

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.errors import MiniGPTError
 from engine.safe_writing import new_file
 from engine.validation import to_dict
 from minigpt_tui.history.dates import local, time_text
 from minigpt_tui.history.entry import Entry
 from minigpt_tui.history.shell_line import shell_line
 from minigpt_tui.parameters import PARAMETERS
-from minigpt_tui.saving import FileThereError, SaveError
+from minigpt_tui.saving import place_to_save
 
 Format = Literal["md", "json", "csv", "txt"]
 FORMATS: tuple[Format, ...] = ("md", "json", "csv", "txt")
@@ -96,21 +95,12 @@ def export(entries: Iterable[Entry], format_: Format, path: Path, *, overwrite: 
             count += 1
             yield entry
 
-    try:
-        path = path.expanduser().resolve()
-        if path.is_dir():
-            raise SaveError(f"{path.name or path} is a folder", "add a file name")
-        if not path.parent.is_dir():
-            raise SaveError(f"there is no folder {path.parent}", "make it first, or choose another")
-        if path.exists() and not overwrite:
-            raise FileThereError(f"{path.name} is there already", "enter again overwrites it")
-        with new_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="") as file:
-            file.writelines(pieces(counted(), format_))
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, MiniGPTError):
-            raise
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise SaveError(f"it cannot be saved there ({reason})", "choose another place") from None
+    with (
+        place_to_save(path, overwrite=overwrite) as place,
+        new_file(place) as temporary,
+        temporary.open("w", encoding="utf-8", errors="replace", newline="") as file,
+    ):
+        file.writelines(pieces(counted(), format_))
     return count
 
 

@@ -20,11 +20,11 @@ from minigpt_tui.models.desk import Details
 from minigpt_tui.models.shelf import Model
 from minigpt_tui.screens.frame import FramedScreen, Key, fitting
 from minigpt_tui.settings import Session
-from minigpt_tui.text_document import cells
 from minigpt_tui.visible import visible_line
 from minigpt_tui.widgets.loss_chart import LossChart
 from minigpt_tui.widgets.model_list import ModelList, rows_of
 from minigpt_tui.widgets.reading_pane import ReadingPane
+from minigpt_tui.wrapping import wrapped
 
 LABEL = 11
 """Cells of a fact's name."""
@@ -211,26 +211,3 @@ class ModelsView(FramedScreen):
         words += f" · {steps:,} checkpoints of runs" if steps else ""
         words += f" · {damaged} damaged" if damaged else ""
         return Content(words if self._is_whole else "looking for models…"), not self._is_whole
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """A text in lines of so many cells, broken at spaces where there are any.
-
-    Args:
-        text: On one line.
-        width: Cells; at least a few.
-    """
-    width = max(8, width)
-    lines = [""]
-    for word in text.split(" "):
-        joined = f"{lines[-1]} {word}" if lines[-1] else word
-        if cells(joined) <= width:
-            lines[-1] = joined
-            continue
-        if lines[-1]:
-            lines.append("")
-        for character in word:
-            if cells(lines[-1] + character) > width:
-                lines.append("")
-            lines[-1] += character
-    return lines

@@ -20,9 +20,9 @@ from minigpt_tui.history.export import facts_text, settings_text
 from minigpt_tui.history.searching import pieces
 from minigpt_tui.history.shell_line import shell_line
 from minigpt_tui.parameters import changes
-from minigpt_tui.text_document import cells
 from minigpt_tui.visible import visible, visible_line
 from minigpt_tui.widgets.reading_pane import ReadingPane
+from minigpt_tui.wrapping import wrapped
 
 LABEL = 10
 """Cells of a fact's name."""
@@ -161,24 +161,7 @@ def facts_content(entry: Entry, width: int) -> Content:
     for name, value in facts:
         if value:
             # Line breaks stay: in the line for a shell they are part of what it says.
-            parts = [part for line in visible(value).split("\n") for part in _wrapped(line, max(8, width))]
+            parts = [part for line in visible(value).split("\n") for part in wrapped(line, width)]
             for place, part in enumerate(parts):
                 lines.append(Content.assemble((("" if place else name).ljust(LABEL), "$quiet"), " ", part))
     return Content("\n").join(lines)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """A text in lines of so many cells, broken at spaces where there are any."""
-    lines = [""]
-    for word in text.split(" "):
-        joined = f"{lines[-1]} {word}" if lines[-1] else word
-        if cells(joined) <= width:
-            lines[-1] = joined
-            continue
-        if lines[-1]:
-            lines.append("")
-        for character in word:
-            if cells(lines[-1] + character) > width:
-                lines.append("")
-            lines[-1] += character
-    return lines

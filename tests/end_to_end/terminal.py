@@ -70,10 +70,13 @@ class Terminal:
     def press(self, *keys: str) -> None:
         """Press keys by their names, one after the other; a letter is its own name."""
         for key in keys:
+            before = self.text()
             os.write(self._fd, KEYS.get(key, key).encode())
             self.read(0.03)
-            if key == "escape":
-                time.sleep(0.15)  # escape and a letter that follows at once are another key
+            if key == "escape":  # with a letter that follows before it is taken, it is another key
+                end = time.monotonic() + 3
+                while self.text() == before and time.monotonic() < end:
+                    self.read(0.1)
 
     def type(self, text: str) -> None:
         """Type a text."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+import msgspec
 import psutil
 import pytest
 
@@ -25,13 +26,14 @@ def test_an_app_without_a_terminal_does_not_live_on(tmp_path):
     environment = {"MINIGPT_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     with Terminal([sys.executable, "-c", APP], environment) as terminal:
-        terminal.until("Prompt")
-        terminal.press("escape", "T")
-        terminal.until("0.85")
+        terminal.until("cpu fp32")  # the engine is there
+        terminal.type("ONCE")
+        terminal.until("ONCE")
         app = psutil.Process(terminal.pid)
         family = [app, *app.children(recursive=True)]
         terminal.hang_up()
         assert terminal.ends(30) in (0, 1)
         _, alive = psutil.wait_procs(family, timeout=10)
         assert not alive
-    assert '"temperature": 0.85' in (tmp_path / "state" / "session.json").read_text()
+    kept = msgspec.msgpack.decode((tmp_path / "state" / "branches.msgpack").read_bytes())
+    assert kept["draft"] == "ONCE"

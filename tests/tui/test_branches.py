@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scripted_client import MODEL, token
 
@@ -114,6 +114,7 @@ STEPS = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(STEPS)
+@example([("start", "a"), ("start", "b"), ("fork", 0), ("delete", 1), ("restart", None)])
 def test_every_branch_keeps_its_text_to_the_letter_whatever_is_done(steps):
     branches, writing = Branches(), Writing()
     plain: dict[int, Plain] = {}
@@ -143,7 +144,7 @@ def test_every_branch_keeps_its_text_to_the_letter_whatever_is_done(steps):
             kept_branches._check(kept)
             branches, old = Branches(), plain
             taken = branches.take_in(kept.branches)
-            plain = {branch.id: old[id] for id, branch in taken.items()}
+            plain = {branch.id: old[id] for id, branch in taken.items() if not branch.hidden}
             deleted = []
             if kept.shown is None:
                 writing.clear()

@@ -172,6 +172,8 @@ def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Record]
         raise CheckpointError(f"{path / RECORD} cannot be used ({error.message})", _what_else(path)) from None
     try:
         weights = safetensors.torch.load_file(path / WEIGHTS)
+        if safe_writing.OPEN_FILES_STAY:  # these are mapped, and the model could be neither replaced nor removed
+            weights = {name: tensor.clone() for name, tensor in weights.items()}
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path / WEIGHTS} cannot be read ({error})", _what_else(path)) from None
     return config, huggingface.from_hf_weights(config, weights), record
@@ -277,11 +279,11 @@ def _check_replaceable(path: Path, replace: bool) -> None:
 
 def _write_files(folder: Path, gpt: GPT, tokenizer: Tokenizer, record: Record, precision: str) -> Record:
     config = gpt.config
-    hf_config = configuration.to_hf_config(config, tokenizer.eot_id, HF_DTYPES[precision])
+    hf_config = configuration.to_hf_config(config, tokenizer.bos_id, tokenizer.eot_id, HF_DTYPES[precision])
     weights = huggingface.to_hf_weights(config, dict(_as_stored(gpt, precision)))
     safetensors.torch.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     _write_json(folder / CONFIG, hf_config)
-    generation = {"bos_token_id": tokenizer.eot_id, "eos_token_id": tokenizer.eot_id, "do_sample": True}
+    generation = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eot_id, "do_sample": True}
     _write_json(folder / GENERATION, {**generation, "temperature": 0.8})
     tokenizer.save(folder, model_max_length=config.block_size)
     written = sorted(file for file in folder.rglob("*") if file.is_file())

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from engine.errors import InvalidSettingError
 from engine.validation import Setting, Settings
 
-Family = Literal["gpt2", "nanochat", "qwen3"]
+Family = Literal["gpt2", "nanochat", "qwen3", "llama"]
 Positions = Literal["auto", "learned", "sinusoidal", "rotary"]
 Activation = Literal["auto", "gelu", "gelu_erf", "relu", "relu2", "silu"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -31,6 +31,7 @@ POSITIONS: dict[str, tuple[str, ...]] = {
     "gpt2": ("learned", "sinusoidal"),
     "nanochat": ("rotary",),
     "qwen3": ("rotary",),
+    "llama": ("rotary",),
 }
 """The kinds of position that each family knows, its default first."""
 
@@ -38,6 +39,7 @@ ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "gpt2": ("gelu", "gelu_erf", "relu"),
     "nanochat": ("relu2",),
     "qwen3": ("silu",),
+    "llama": ("silu",),
 }
 """The activations that each family knows, its default first. `gelu` is GPT-2's, by tanh; `gelu_erf` is torch's own."""
 
@@ -45,9 +47,9 @@ ACTIVATIONS: dict[str, tuple[str, ...]] = {
 class Architecture(Settings, frozen=True, kw_only=True):
     """The shape of a model: what a training run and a finished model have in common."""
 
-    family: Annotated[Family, Setting("which architecture: the classic, the fastest learner, the best connected")] = (
-        "nanochat"
-    )
+    family: Annotated[
+        Family, Setting("which architecture: the classic, the fastest learner, the best connected, the most common")
+    ] = "nanochat"
     n_layer: Annotated[int, Setting("number of transformer blocks", 1, 256)] = 4
     n_head: Annotated[int, Setting("attention heads in each block", 1, 256)] = 4
     n_kv_head: Annotated[int, Setting("heads of keys and values; 0 for as many as n_head", 0, 256)] = 0
@@ -95,6 +97,21 @@ class Architecture(Settings, frozen=True, kw_only=True):
         """`activation`, with auto resolved."""
         return ACTIVATIONS[self.family][0] if self.activation == "auto" else self.activation
 
+    @property
+    def has_norm_weights(self) -> bool:
+        """Whether the norms have weights."""
+        return self.family != "nanochat"
+
+    @property
+    def norms_heads(self) -> bool:
+        """Whether each head's queries and keys are normed."""
+        return self.family in ("nanochat", "qwen3")
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the MLP has a third matrix, the gate."""
+        return self.activation_kind == "silu"
+
 
 class ModelConfig(Architecture, frozen=True, kw_only=True):
     """All that is needed to build a `GPT`.
@@ -105,6 +122,10 @@ class ModelConfig(Architecture, frozen=True, kw_only=True):
         n_inner: Width of the MLP; 0 for the family's own (4 n_embd, or 8/3 n_embd rounded up for SwiGLU).
         logit_soft_cap: Logits are bounded to ±this by tanh; 0 for no cap.
         rope_theta: Base of the rotary frequencies.
+        rope_factor: How many times slower the slow rotary frequencies are, as Llama 3.1's; 1 for none.
+        rope_context: Tokens in which turns are counted: the context before it was made longer.
+        rope_slow: Frequencies of at most so many turns are slowed by the whole factor.
+        rope_fast: Frequencies of at least so many turns are not slowed; those between are by a part of it.
         norm_eps: What the norms add to the variance; 0 for the family's own.
     """
 
@@ -113,11 +134,18 @@ class ModelConfig(Architecture, frozen=True, kw_only=True):
     n_inner: Annotated[int, Setting("width of the MLP; 0 for the family's own", 0, 1_000_000)] = 0
     logit_soft_cap: Annotated[float, Setting("bound on the logits; 0 for none", 0.0, 1000.0)] = 0.0
     rope_theta: Annotated[float, Setting("base of the rotary frequencies", above=0.0)] = 10_000.0
+    rope_factor: Annotated[
+        float, Setting("how many times slower slow rotary frequencies are (llama alone)", 1.0, 1e6)
+    ] = 1.0
+    rope_context: Annotated[int, Setting("tokens in which their turns are counted", 1, 1_048_576)] = 8192
+    rope_slow: Annotated[float, Setting("turns up to which they are slowed by all of that", 0.0, 1e6)] = 1.0
+    rope_fast: Annotated[float, Setting("turns from which they are not slowed", 0.0, 1e6)] = 4.0
     norm_eps: Annotated[float, Setting("added to the variance; 0 for the family's own", 0.0, 1.0)] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.head_dim and self.n_embd % self.n_head:
+        # transformers wants it of every Llama, also of one that says how wide its heads are
+        if (not self.head_dim or self.family == "llama") and self.n_embd % self.n_head:
             raise InvalidSettingError(
                 f"n_embd is {self.n_embd} and n_head {self.n_head}", "n_embd must be a multiple of n_head"
             )
@@ -129,6 +157,12 @@ class ModelConfig(Architecture, frozen=True, kw_only=True):
             )
         if self.logit_soft_cap and self.family != "nanochat":
             raise InvalidSettingError(f"the {self.family} family has no soft cap", "set logit_soft_cap=0")
+        if self.rope_factor != 1 and self.family != "llama":
+            raise InvalidSettingError(f"the {self.family} family has no slowed frequencies", "set rope_factor=1")
+        if self.rope_slow >= self.rope_fast:
+            raise InvalidSettingError(
+                f"rope_slow is {self.rope_slow:g} and rope_fast {self.rope_fast:g}", "rope_slow must be the smaller one"
+            )
 
     @property
     def head_size(self) -> int:
@@ -140,7 +174,7 @@ class ModelConfig(Architecture, frozen=True, kw_only=True):
         """Width of the MLP."""
         if self.n_inner:
             return self.n_inner
-        if self.family == "qwen3":  # three matrices instead of two: two thirds of the width, in steps of 32
+        if self.is_gated:  # three matrices instead of two: two thirds of the width, in steps of 32
             return -(-8 * self.n_embd // (3 * 32)) * 32
         return 4 * self.n_embd
 

@@ -9,24 +9,34 @@ from engine.config import ModelConfig
 from engine.errors import CheckpointError, InvalidSettingError
 from engine.validation import make
 
-ARCHITECTURES = {"gpt2": "GPT2LMHeadModel", "nanochat": "NanoChatForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+ARCHITECTURES = {
+    "gpt2": "GPT2LMHeadModel", "nanochat": "NanoChatForCausalLM", "qwen3": "Qwen3ForCausalLM",
+    "llama": "LlamaForCausalLM",
+}  # fmt: skip
+SLOWING = {
+    "factor": "rope_factor", "original_max_position_embeddings": "rope_context", "low_freq_factor": "rope_slow",
+    "high_freq_factor": "rope_fast",
+}  # fmt: skip
+"""Hugging Face's names for what slows a Llama's rotary frequencies, and ours."""
+
 GPT2_ACTIVATIONS = {"gelu": "gelu_new", "gelu_erf": "gelu", "relu": "relu"}
 
 
-def to_hf_config(config: ModelConfig, eot_id: int, dtype: str) -> dict[str, Any]:
+def to_hf_config(config: ModelConfig, bos_id: int, eos_id: int, dtype: str) -> dict[str, Any]:
     """The `config.json` of a model.
 
     Args:
         config: Our configuration.
-        eot_id: The id of `<|endoftext|>`, both bos and eos.
+        bos_id: The id of what a text begins with; ours have `<|endoftext|>` for both.
+        eos_id: The id of what it ends with.
         dtype: float32, float16 or bfloat16.
     """
     common = {
         "architectures": [ARCHITECTURES[config.family]],
         "model_type": config.family,
         "vocab_size": config.vocab_size,
-        "bos_token_id": eot_id,
-        "eos_token_id": eot_id,
+        "bos_token_id": bos_id,
+        "eos_token_id": eos_id,
         "pad_token_id": None,
         "tie_word_embeddings": config.tie_head,
         "dtype": dtype,
@@ -66,7 +76,16 @@ def to_hf_config(config: ModelConfig, eot_id: int, dtype: str) -> dict[str, Any]
     }
     if config.family == "nanochat":
         return {**rotary, "final_logit_softcapping": config.logit_soft_cap or None}
+    if config.family == "llama":
+        return {**rotary, "mlp_bias": False, **(_slowed(config) if config.rope_factor != 1 else {})}
     return {**rotary, "use_sliding_window": False, "sliding_window": None}
+
+
+def _slowed(config: ModelConfig) -> dict[str, Any]:
+    """Slowed rotary frequencies, under the newer name and the older one."""
+    slowing = {name: getattr(config, ours) for name, ours in SLOWING.items()}
+    scaling = {"rope_type": "llama3", **slowing}
+    return {"rope_parameters": {**scaling, "rope_theta": config.rope_theta}, "rope_scaling": scaling}
 
 
 def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
@@ -121,10 +140,13 @@ def _gpt2_config(values: Mapping[str, Any]) -> ModelConfig:
 
 def _rotary_config(family: str, values: Mapping[str, Any]) -> ModelConfig:
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        _refuse(f"rotary positions of type {rope.get('rope_type', rope.get('type'))!r}")
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default" and (family, kind) != ("llama", "llama3"):
+        _refuse(f"rotary positions of type {kind!r}")
     if values.get("attention_bias"):
         _refuse("attention with biases")
+    if values.get("mlp_bias"):
+        _refuse("an MLP with biases")
     if values.get("use_sliding_window"):
         _refuse("sliding-window attention")
     wanted = "relu2" if family == "nanochat" else "silu"
@@ -139,13 +161,15 @@ def _rotary_config(family: str, values: Mapping[str, Any]) -> ModelConfig:
         "n_head": heads,
         "n_kv_head": values.get("num_key_value_heads") or heads,
         "n_embd": values["hidden_size"],
-        "head_dim": values.get("head_dim") or 0,
+        "head_dim": values.get("head_dim", 128 if family == "qwen3" else None) or 0,
         "n_inner": values["intermediate_size"],
         "tie_head": values.get("tie_word_embeddings", False),
         "logit_soft_cap": float(values.get("final_logit_softcapping") or 0.0) if family == "nanochat" else 0.0,
         "rope_theta": float(rope.get("rope_theta") or values.get("rope_theta") or 10_000.0),
         "norm_eps": float(values.get("rms_norm_eps", 1e-6)),
     }
+    if kind == "llama3":
+        shape |= {ours: rope[name] for name, ours in SLOWING.items()}
     return make(ModelConfig, shape)
 
 

@@ -21,6 +21,7 @@ from engine.errors import CheckpointError, InvalidSettingError
 from engine.formats.gguf_tokenizer import Vocabulary, to_vocabulary
 from engine.formats.safetensors_header import read_weights_header
 from engine.model.gpt import GPT
+from engine.model.layers import in_pairs, rotary_slowing
 from engine.text.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Exported:
     Attributes:
         parameters: Number of weights.
         dtype: fp32, fp16, bf16 or q8_0.
-        eot: The name of the token that an empty prompt begins with.
+        eot: The name of the token that an empty prompt begins with; empty where llama.cpp puts it there itself.
         remark: What llama.cpp does differently all the same; mostly empty.
     """
 
@@ -115,7 +116,8 @@ def write_gguf(path: Path, gpt: GPT, tokenizer: Tokenizer, dtype: str, name: str
     remarks = [vocabulary.remark] if vocabulary.remark else []
     if gpt.config.activation_kind == "gelu_erf":
         remarks.append("llama.cpp computes GELU by tanh, which is up to 0.0005 from this model's")
-    return Exported(gpt.parameter_count(), dtype, tokenizer.piece(tokenizer.eot_id), "; ".join(remarks))
+    begin = "" if vocabulary.has_prefix else tokenizer.piece(tokenizer.eot_id)
+    return Exported(gpt.parameter_count(), dtype, begin, "; ".join(remarks))
 
 
 def _check_runnable(config: ModelConfig) -> None:
@@ -181,22 +183,25 @@ def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.kinds)
     writer.add_token_merges([f"{first} {second}" for first, second in vocabulary.merges])
-    writer.add_bos_token_id(vocabulary.eot_id)
+    writer.add_bos_token_id(vocabulary.bos_id)
     writer.add_eos_token_id(vocabulary.eot_id)
-    # As with us, nothing stands before a prompt; what begins an empty one is to be given to llama.cpp by its name.
-    writer.add_add_bos_token(False)
+    # As with us, mostly nothing stands before a prompt; what begins an empty one is given to llama.cpp by its name.
+    writer.add_add_bos_token(vocabulary.has_prefix)
     writer.add_add_eos_token(False)
 
 
 def to_gguf_weights(gpt: GPT) -> Iterator[tuple[str, Tensor]]:
     """The weights under llama.cpp's names, with gpt2's three projections in one and zeros for the biases that we lack.
 
-    A tied head is not among them: it is the embedding.
+    llama.cpp turns neighbours in a llama's heads against each other, where we turn halves: their rows change places. A
+    tied head is not among the weights: it is the embedding.
     """
     config, ours = gpt.config, gpt.state_dict()
     yield "token_embd.weight", ours["embedding.weight"]
     if "positions.weight" in ours:
         yield "position_embd.weight", ours["positions.weight"]
+    if config.rope_factor != 1:
+        yield "rope_freqs.weight", 1.0 / rotary_slowing(config)  # what frequencies are divided by
     for layer in range(config.n_layer):
         stem = f"blocks.{layer}."
         parts = {name.removeprefix(stem): tensor for name, tensor in ours.items() if name.startswith(stem)}
@@ -205,6 +210,9 @@ def to_gguf_weights(gpt: GPT) -> Iterator[tuple[str, Tensor]]:
             for kind in ("weight", "bias"):
                 fused = [parts.pop(f"attention.{part}.{kind}") for part in ("query", "key", "value")]
                 yield f"blk.{layer}.attn_qkv.{kind}", torch.cat(fused)  # (3C, C) or (3C,)
+        if config.family == "llama":
+            for part in ("query", "key"):
+                parts[f"attention.{part}.weight"] = in_pairs(parts[f"attention.{part}.weight"], config.head_size)
         for name, tensor in parts.items():
             part, kind = name.rsplit(".", 1)
             yield f"blk.{layer}.{BLOCK_NAMES[part]}.{kind}", tensor

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tokenizers import pre_tokenizers
 
@@ -28,8 +28,25 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+LLAMA3_WORDS = QWEN2_WORDS.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 NO_MERGE = ("ÿ", "ÿ")
 """llama.cpp wants one merge at least. This one never comes about: no text has a byte of 255."""
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+WAYS_OF_CUTTING: tuple[tuple[str, list[dict[str, Any]], bool], ...] = (
+    ("gpt-2", [], True),
+    ("qwen2", [_split(QWEN2_WORDS)], False),
+    ("llama-bpe", [_split(LLAMA3_WORDS)], False),
+    ("smollm", [{"type": "Digits", "individual_digits": True}], True),
+)
+"""llama.cpp's name, what cuts a text first, and whether GPT-2's pattern cuts what is left."""
+
+TAKES_WHOLE_WORDS = "llama-bpe"
+"""Where llama.cpp does not merge a word that is a token."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,9 @@ class Vocabulary:
         kinds: Of each id: `NORMAL`, `CONTROL`, `USER_DEFINED` or `UNUSED`.
         merges: Pairs of spellings, the first that is made first.
         words: llama.cpp's name for the pattern that cuts a text into words.
+        bos_id: Id of the token that a text begins with.
         eot_id: Id of the token that ends a text.
+        has_prefix: Whether that which it begins with stands before every prompt.
         remark: What is read differently all the same, for the user to know; mostly empty.
     """
 
@@ -49,7 +68,9 @@ class Vocabulary:
     kinds: list[int]
     merges: list[tuple[str, str]]
     words: str
+    bos_id: int
     eot_id: int
+    has_prefix: bool
     remark: str = field(default="")
 
 
@@ -57,7 +78,7 @@ def to_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Vocabulary:
     """A tokenizer for llama.cpp.
 
     Args:
-        tokenizer: Ours, or a foreign one that cuts a text as GPT-2's or Qwen's does.
+        tokenizer: Ours, or a foreign one that cuts a text as GPT-2's, Qwen's, Llama 3's or SmolLM's does.
         vocab_size: Rows of the model's embedding, V; at least the tokenizer's.
 
     Raises:
@@ -71,7 +92,7 @@ def to_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Vocabulary:
         plain = {id: _spelled(token) for id, token in plain.items()}
         merges = _merges_of_characters(plain.values())
     else:
-        _check_model(description["model"], set(plain.values()))
+        _check_model(description["model"], set(plain.values()), words)
         merges = [_pair(merge) for merge in description["model"]["merges"]]
     # A plain space is in no token's spelling, so these can be no other's.
     tokens = [f"[unused {id}]" for id in range(vocab_size)]
@@ -87,7 +108,12 @@ def to_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Vocabulary:
         raise TokenizerError(
             f"{ids} tokens are spelled {spelling!r}", "llama.cpp could not tell them apart; use --to hf"
         )
-    return Vocabulary(tokens, kinds, merges or [NO_MERGE], words, tokenizer.eot_id, remark)
+    prefix = tokenizer.prefix
+    if len(prefix) > 1:
+        _refuse(f"puts {len(prefix)} tokens before a prompt")
+    return Vocabulary(
+        tokens, kinds, merges or [NO_MERGE], words, tokenizer.bos_id, tokenizer.eot_id, bool(prefix), remark
+    )
 
 
 def _description(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -126,21 +152,20 @@ def _words(description: dict[str, Any]) -> tuple[str, str]:
     remark = "llama.cpp does not compose characters (NFC) as this tokenizer does" if normalizer else ""
     parts = cutting.get("pretokenizers", ()) if cutting.get("type") == "Sequence" else (cutting,)
     *before, last = parts or ({},)
-    if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
-        _refuse("does not cut a text as GPT-2's or Qwen's")
-    if not before and last.get("use_regex", True):
-        return "gpt-2", remark
-    split = {"type": "Split", "pattern": {"Regex": QWEN2_WORDS}, "behavior": "Isolated", "invert": False}
-    if before != [split] or last.get("use_regex", True):
-        _refuse("does not cut a text as GPT-2's or Qwen's")
-    return "qwen2", remark
+    rest = last.get("use_regex", True)
+    name = next((name for name, words, cuts_too in WAYS_OF_CUTTING if words == before and cuts_too == rest), "")
+    if not name or last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
+        _refuse("does not cut a text as GPT-2's, Qwen's, Llama 3's or SmolLM's")
+    return name, remark
 
 
-def _check_model(model: dict[str, Any], plain: set[str]) -> None:
+def _check_model(model: dict[str, Any], plain: set[str], words: str) -> None:
     """Refuse what llama.cpp's merging does not have."""
-    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
             _refuse(f"merges with {name}")
+    if bool(model.get("ignore_merges")) != (words == TAKES_WHOLE_WORDS):
+        _refuse(f"{'takes' if model.get('ignore_merges') else 'does not take'} whole words without merging")
     letters = set(pre_tokenizers.ByteLevel.alphabet())
     if model.get("unk_token") and not letters <= plain:
         _refuse("has a token for bytes that it does not know")
@@ -154,5 +179,5 @@ def _kind_of_added(token: dict[str, Any]) -> int:
     return USER_DEFINED
 
 
-def _refuse(what: str) -> None:
+def _refuse(what: str) -> NoReturn:
     raise TokenizerError(f"the tokenizer {what}, and llama.cpp does not", "use --to hf")

@@ -36,13 +36,11 @@ def weight_names(config: ModelConfig) -> Iterator[tuple[str, str]]:
             "mlp.up": f"mlp.{up}",
             "mlp.down": f"mlp.{down}",
         }
-    if config.family == "qwen3":
-        matrices |= {
-            "mlp.gate": "mlp.gate_proj",
-            "attention.query_norm": "self_attn.q_norm",
-            "attention.key_norm": "self_attn.k_norm",
-        }
-    if config.family != "nanochat":  # nanochat's norms have no weights
+    if config.is_gated:
+        matrices |= {"mlp.gate": "mlp.gate_proj"}
+    if config.has_norm_weights and config.norms_heads:
+        matrices |= {"attention.query_norm": "self_attn.q_norm", "attention.key_norm": "self_attn.k_norm"}
+    if config.has_norm_weights:
         matrices |= {"attention_norm": norms[0], "mlp_norm": norms[1]}
     for layer in range(config.n_layer):
         for ours, theirs in matrices.items():
@@ -50,7 +48,7 @@ def weight_names(config: ModelConfig) -> Iterator[tuple[str, str]]:
             yield f"blocks.{layer}.{ours}.weight", f"{stem}.{theirs}.weight"
             if gpt2:
                 yield f"blocks.{layer}.{ours}.bias", f"{stem}.{theirs}.bias"
-    if config.family != "nanochat":
+    if config.has_norm_weights:
         yield "final_norm.weight", f"{root}.ln_f.weight" if gpt2 else f"{root}.norm.weight"
     if gpt2:
         yield "final_norm.bias", f"{root}.ln_f.bias"

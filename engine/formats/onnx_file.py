@@ -214,7 +214,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _write_beside(folder: Path, config: ModelConfig, tokenizer: Tokenizer) -> None:
-    eot = {"bos_token_id": tokenizer.eot_id, "eos_token_id": tokenizer.eot_id}
-    for name, value in ((CONFIG, to_hf_config(config, tokenizer.eot_id, "float32")), (GENERATION, eot)):
+    bos, eos = tokenizer.bos_id, tokenizer.eot_id
+    generation = {"bos_token_id": bos, "eos_token_id": eos}
+    for name, value in ((CONFIG, to_hf_config(config, bos, eos, "float32")), (GENERATION, generation)):
         (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
     tokenizer.save(folder, model_max_length=config.block_size)

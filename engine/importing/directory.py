@@ -34,7 +34,6 @@ NOT_WEIGHTS = re.compile(r".*\.(?:attn\.bias|attn\.masked_bias|inv_freq)")
 """Masks and tables that older files have among the weights."""
 
 NEEDED = "a Hugging Face directory has config.json and model.safetensors"
-WHY_NO_LLAMA = "a Llama has no norms of queries and keys, and qwen3, the nearest family here, always has them"
 
 
 def read_directory(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Record]:
@@ -43,16 +42,18 @@ def read_directory(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Record]:
     Raises:
         CheckpointError: It is of another family, something is missing or damaged, or a tensor is none of the model's.
     """
-    values = catalog.read_config(path)
-    if values.get("model_type") == "llama":
-        raise CheckpointError(WHY_NO_LLAMA, "import a model of the families gpt2, qwen3 or nanochat")
     if (path / RECORD).exists():
         config, weights, record = read_checkpoint(path)
         return config, weights, msgspec.structs.replace(record, data=without_folders(record.data))
-    config = configuration.from_hf_config(values)
+    config = configuration.from_hf_config(catalog.read_config(path))
     theirs = _read_weights(path)
     _check_all_used(config, theirs)
     return config, huggingface.from_hf_weights(config, theirs), Record()
+
+
+def check_known(path: Path) -> None:
+    """Raise CheckpointError where a model's configuration is none of ours, before its large files are read."""
+    configuration.from_hf_config(catalog.read_config(path))
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from engine.errors import CheckpointError, TokenizerError
 from engine.formats.torch_file import StoredTensor, TorchFile
 from engine.importing.characters import META, from_table, read_characters
 from engine.importing.classic import Untold, to_classic
-from engine.importing.directory import only_tensors, read_directory, read_tensors
+from engine.importing.directory import check_known, only_tensors, read_directory, read_tensors
 from engine.importing.end_of_text import with_end_of_text
 from engine.importing.names import find_parts
 from engine.own_models import check_model_name
@@ -101,8 +101,9 @@ def import_model(path: Path, wishes: Wishes) -> Imported:
         raise CheckpointError(f"there is a model {name} already", "choose another name: --name NAME, or add --force")
     notes: list[str] = []
     if file is None:
-        config, weights, record = read_directory(path)
+        check_known(path)
         tokenizer = _open_tokenizer(wishes.tokenizer or path)
+        config, weights, record = read_directory(path)
     else:
         config, weights, record, tokenizer, notes = _read_classic(file, wishes)
     _check_fits(tokenizer.vocab_size, config.vocab_size)

@@ -143,8 +143,10 @@ class Blocks:
         return x * torch.addcmul(self._eps, lengths, lengths, value=1 / self._config.n_embd).rsqrt_()
 
     def _norm_heads(self, qkv: Tensor, weights: Tensor | None) -> None:
-        """Norm each head's query and key, in place."""
+        """Norm each head's query and key, in place, where the family does."""
         config = self._config
+        if not config.norms_heads:
+            return
         qk = qkv.view(-1, config.n_head + 2 * config.kv_heads, config.head_size)
         qk = qk[:, : config.n_head + config.kv_heads]
         if not self.is_wide:

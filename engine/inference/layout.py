@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from engine.config import ModelConfig
 from engine.model.gpt import GPT
-from engine.model.layers import Block, LayerNorm
+from engine.model.layers import Block, LayerNorm, in_pairs
 
 NormWeights = tuple[Tensor, Tensor | None]
 """Weight and bias of a LayerNorm."""
@@ -108,7 +108,7 @@ def _layer(config: ModelConfig, block: Block) -> Layer:
     query, key, value = attention.query, attention.key, attention.value
     qk = torch.cat((query.weight, key.weight))
     if config.position_kind == "rotary":
-        qk = _paired(qk, config.head_size)
+        qk = in_pairs(qk, config.head_size)
     qkv = torch.cat((qk, value.weight))
     up = mlp.up.weight.detach() if mlp.gate is None else torch.cat((mlp.gate.weight, mlp.up.weight))
     norms: tuple[NormWeights, NormWeights] | None = None
@@ -121,7 +121,7 @@ def _layer(config: ModelConfig, block: Block) -> Layer:
     weights = [norm.weight for norm in (attention.query_norm, attention.key_norm) if norm is not None]
     if weights and weights[0] is not None and weights[1] is not None:
         rows = torch.cat((weights[0].repeat(config.n_head), weights[1].repeat(config.kv_heads)))
-        qk_norm = _paired(rows, config.head_size).view(-1, config.head_size)
+        qk_norm = in_pairs(rows, config.head_size).view(-1, config.head_size)
     biased = query.bias is not None
     return Layer(
         qkv=qkv,
@@ -135,9 +135,3 @@ def _layer(config: ModelConfig, block: Block) -> Layer:
         norms=norms,
         qk_norm=qk_norm,
     )
-
-
-def _paired(rows: Tensor, head_size: int) -> Tensor:
-    """The rows of each head's first and second half in turn: 0, D / 2, 1, D / 2 + 1, ..."""
-    halves = rows.reshape(-1, 2, head_size // 2, *rows.shape[1:])  # (heads, 2, D / 2, ...)
-    return halves.transpose(1, 2).reshape(rows.shape)

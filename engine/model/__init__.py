@@ -1,1 +1,1 @@
-"""The GPT: one model class for three families, and its key-value cache."""
+"""The GPT: one model class for four families, and its key-value cache."""

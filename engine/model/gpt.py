@@ -1,4 +1,4 @@
-"""One GPT for three families, from token ids to logits, top to bottom in the order of the forward pass.
+"""One GPT for four families, from token ids to logits, top to bottom in the order of the forward pass.
 It knows nothing of text, training or sampling.
 
 Shapes: B sequences, T tokens, C = n_embd, V = vocab_size.
@@ -20,6 +20,7 @@ class GPT(nn.Module):
     `gpt2` (Radford et al., 2019): learned or sinusoidal positions, LayerNorm, GELU or ReLU. `nanochat` (Karpathy,
     2025): rotary positions, RMSNorm without weights (on the embedding too), QK-norm, squared ReLU, optional soft
     cap. `qwen3` (Qwen team, 2025): rotary positions, RMSNorm, QK-norm with weights, SwiGLU, grouped-query heads.
+    `llama` (Touvron et al., 2023): qwen3 without the QK-norm.
     """
 
     cos: Tensor

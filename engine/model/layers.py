@@ -1,9 +1,11 @@
-"""The parts of a block: norms, rotary positions, attention and MLP, for all three families.
+"""The parts of a block: norms, rotary positions, attention and MLP, for all four families.
 
 Shapes: B sequences, T tokens, C = n_embd, H heads, G key-value heads, D = head_size.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -44,23 +46,34 @@ def make_norm(config: ModelConfig, size: int) -> LayerNorm | RMSNorm:
     """The family's own norm."""
     if config.family == "gpt2":
         return LayerNorm(size, config.eps, bias=config.bias)
-    return RMSNorm(size, config.eps, weighted=config.family == "qwen3")
+    return RMSNorm(size, config.eps, weighted=config.has_norm_weights)
 
 
 def rotary_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary angles (Su et al., 2021), each (block_size, D), float32.
 
     The halves of a head are rotated against each other, not neighbouring pairs. nanochat turns the other way
-    round than qwen3, which is a sine of the other sign.
+    round than the others, which is a sine of the other sign.
     """
-    D = config.head_size
     places = torch.arange(config.block_size, dtype=torch.float32)
-    frequencies = 1.0 / config.rope_theta ** (torch.arange(0, D, 2, dtype=torch.float32) / D)  # (D/2,)
-    angles = places[:, None] * frequencies  # (block_size, D/2)
+    angles = places[:, None] * (rotary_frequencies(config) * rotary_slowing(config))  # (block_size, D/2)
     cos, sin = angles.cos(), angles.sin()
     if config.family == "nanochat":
         sin = -sin
     return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+
+def rotary_frequencies(config: ModelConfig) -> Tensor:
+    """Radians per token of each pair before any slowing, (D/2,), float32."""
+    D = config.head_size
+    return 1.0 / config.rope_theta ** (torch.arange(0, D, 2, dtype=torch.float32) / D)
+
+
+def rotary_slowing(config: ModelConfig) -> Tensor:
+    """What each frequency is multiplied with, (D/2,): ones, or less for the slow ones, as Llama 3.1 stretches them."""
+    turns = rotary_frequencies(config) * config.rope_context / math.tau
+    kept = ((turns - config.rope_slow) / (config.rope_fast - config.rope_slow)).clamp(0.0, 1.0)
+    return kept + (1.0 - kept) / config.rope_factor
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -68,6 +81,15 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     half = x.shape[-1] // 2
     swapped = torch.cat((x[..., half:], x[..., :half]), dim=-1)  # the sign is in the sine table
     return x * cos + swapped * sin
+
+
+def in_pairs(rows: Tensor, head_size: int) -> Tensor:
+    """The rows of each head's first and second half in turn: 0, D / 2, 1, D / 2 + 1, ...
+
+    What is rotated together lies together then. (heads D, ...) to the same shape.
+    """
+    halves = rows.reshape(-1, 2, head_size // 2, *rows.shape[1:])  # (heads, 2, D / 2, ...)
+    return halves.transpose(1, 2).reshape(rows.shape)
 
 
 def sinusoidal_table(block_size: int, n_embd: int) -> Tensor:
@@ -90,9 +112,9 @@ class Attention(nn.Module):
         self.key = nn.Linear(C, G * D, bias=config.bias)
         self.value = nn.Linear(C, G * D, bias=config.bias)
         self.out = nn.Linear(H * D, C, bias=config.bias)
-        normed = config.family != "gpt2"
-        self.query_norm = RMSNorm(D, config.eps, weighted=config.family == "qwen3") if normed else None
-        self.key_norm = RMSNorm(D, config.eps, weighted=config.family == "qwen3") if normed else None
+        weighted = config.has_norm_weights
+        self.query_norm = RMSNorm(D, config.eps, weighted=weighted) if config.norms_heads else None
+        self.key_norm = RMSNorm(D, config.eps, weighted=weighted) if config.norms_heads else None
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B, T, C) to (B, T, C)."""
@@ -132,13 +154,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
 
 
 class MLP(nn.Module):
-    """The feed-forward half of a block: GELU of two kinds or ReLU (gpt2), squared ReLU (nanochat), SwiGLU (qwen3)."""
+    """The feed-forward half of a block: GELU of two kinds or ReLU (gpt2), squared ReLU (nanochat), or SwiGLU."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.kind = config.activation_kind
         self.up = nn.Linear(config.n_embd, config.inner_size, bias=config.bias)
-        self.gate = nn.Linear(config.n_embd, config.inner_size, bias=False) if self.kind == "silu" else None
+        self.gate = nn.Linear(config.n_embd, config.inner_size, bias=False) if config.is_gated else None
         self.down = nn.Linear(config.inner_size, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:

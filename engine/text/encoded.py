@@ -29,11 +29,12 @@ from engine.text.corpus import (
     join_digests,
 )
 from engine.text.cutting import Piece, batches, part
+from engine.text.kinds import TokenizerKind
 from engine.text.library import find_text, findable, open_corpus, text_name
 from engine.text.pieces import read_pieces
 from engine.text.provenance import SPLITS, TextRecord, text_record
 from engine.text.tables import is_table
-from engine.text.tokenizers import TokenArray, Tokenizer, TokenizerKind, safe_chunks, train_tokenizer
+from engine.text.tokenizers import TokenArray, Tokenizer, safe_chunks, train_tokenizer
 
 IN_MEMORY_BYTES: dict[TokenizerKind, int] = {"char": 8 << 20, "byte": 8 << 20, "bpe": 2 << 20}
 """Texts up to this size are encoded anew at each start: that takes about half a second."""

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +25,12 @@ from engine.config import SMALLEST_BPE
 from engine.errors import TokenizerError
 from engine.text.byte_level import byte_values, make_byte_level
 from engine.text.cutting import Piece, cut, cut_documents, cut_long_words
+from engine.text.kinds import TokenizerKind, check_ids, kind_of, of_sentencepiece, prefix_of
 from engine.text.special_tokens import cut_at_names
 
 END_OF_TEXT = "<|endoftext|>"
 """The token that stands between documents; it is the first and the last of every text."""
 
-TokenizerKind = Literal["char", "byte", "bpe"]
 TokenArray = npt.NDArray[np.unsignedinteger[Any]]
 
 _CHUNK = 1 << 16
@@ -47,6 +47,7 @@ class Tokenizer:
         kind: `char`, `byte` or `bpe`.
         vocab_size: Number of ids, V. A foreign model may have more rows than that; further ids stand for nothing.
         eot_id: Id of `<|endoftext|>`, or of what a foreign tokenizer ends a text with.
+        prefix: Ids that a foreign tokenizer puts before every prompt, such as Llama 3's `<|begin_of_text|>`.
         alphabet: The characters that a char tokenizer knows; None when any text can be encoded.
     """
 
@@ -70,10 +71,11 @@ class Tokenizer:
         self.eot_id = eot_id
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         plain = {token: id for token, id in vocabulary.items() if id not in self._added}
-        self.kind: TokenizerKind = _kind_of(backend, plain)
-        _check_ids(self.kind, vocabulary)
+        self.kind: TokenizerKind = kind_of(backend, plain)
+        check_ids(self.kind, vocabulary)
         self._ids = plain if self.kind == "char" else {}
         self.alphabet: frozenset[str] | None = frozenset(plain) if self.kind == "char" else None
+        self.prefix = prefix_of(backend) if self.kind == "bpe" else ()
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.kind}, vocab_size={self.vocab_size})"
@@ -94,22 +96,28 @@ class Tokenizer:
             raise _unknown_characters(self._unknown(text)) from None
 
     def encode_prompt(self, text: str, *, special: bool = False) -> tuple[list[int], str, str]:
-        """The ids of what a model can read of a text.
+        """The ids of what a model can read of a text, behind what its tokenizer puts before every prompt.
 
         Args:
             text: The text.
             special: Whether it was rendered from a chat template: the names of special tokens in it become those
-                tokens, where `engine.text.special_tokens` has not marked them as somebody's words.
+                tokens, where `engine.text.special_tokens` has not marked them as somebody's words. What stands before
+                a conversation the template itself says.
 
         Returns:
             The ids, the text that they stand for, and the characters that were left out, each once and in order.
         """
         if special:
             parts = cut_at_names(text, self._backend.get_added_tokens_decoder())
-            read = [([part], "", "") if isinstance(part, int) else self.encode_prompt(part) for part in parts]
+            read = [([part], "", "") if isinstance(part, int) else self._encode_words(part) for part in parts]
             ids = [id for part, _, _ in read for id in part]
             left_out = "".join(dict.fromkeys("".join(part for _, _, part in read)))
             return ids, self.decode(ids), left_out
+        ids, read_text, left_out = self._encode_words(text)
+        return [*self.prefix, *ids], read_text, left_out
+
+    def _encode_words(self, text: str) -> tuple[list[int], str, str]:
+        """`encode_prompt` of words alone, with nothing before them."""
         left_out = "".join(dict.fromkeys(self._unknown(text)))
         if left_out:
             text = text.translate({ord(character): None for character in left_out})
@@ -172,8 +180,8 @@ class Tokenizer:
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
     def token_bytes(self, id: int) -> bytes:
-        """The bytes that a token stands for; b"" for `<|endoftext|>` and for an id outside the vocabulary."""
-        if id == self.eot_id:
+        """The bytes that a token stands for; b"" for what begins or ends a text, and outside the vocabulary."""
+        if id == self.eot_id or id in self.prefix:
             return b""
         if id in self._added:
             return self._added[id].encode()
@@ -186,10 +194,15 @@ class Tokenizer:
         return b"".join(bytes([values[c]]) if c in values else c.encode() for c in token)
 
     def piece(self, id: int) -> str:
-        """A token's own text for a reader: U+FFFD for half characters, the name for `<|endoftext|>`."""
-        if id == self.eot_id:
+        """A token's own text for a reader: U+FFFD for half characters, the name for what begins or ends a text."""
+        if id == self.eot_id or id in self.prefix:
             return self._added.get(id, END_OF_TEXT)
         return self.token_bytes(id).decode("utf-8", "replace")
+
+    @property
+    def bos_id(self) -> int:
+        """Id of what a text begins with: `<|endoftext|>`, where the tokenizer puts nothing else before it."""
+        return self.prefix[0] if self.prefix else self.eot_id
 
     def save(self, folder: Path, *, model_max_length: int | None = None) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`.
@@ -205,7 +218,7 @@ class Tokenizer:
         config: dict[str, Any] = {
             # Without the class, transformers takes a char model for a GPT-2 tokenizer and drops the spaces.
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": eot,
+            "bos_token": self._added.get(self.bos_id, eot),
             "eos_token": eot,
             "clean_up_tokenization_spaces": False,
             **{key: value for key, value in self._config.items() if key != "auto_map"},
@@ -307,28 +320,6 @@ def train_tokenizer(kind: TokenizerKind, documents: Iterable[str], vocab_size: i
     return Tokenizer(backend, eot_id=backend.get_vocab_size(with_added_tokens=True) - 1)
 
 
-def _kind_of(backend: tokenizers.Tokenizer, plain: dict[str, int]) -> TokenizerKind:
-    """The kind of a tokenizer, by its parts; `plain` are its tokens but the added ones."""
-    if "ByteLevel" in repr(backend.decoder) and isinstance(backend.model, models.BPE):
-        return "byte" if len(plain) == 256 and set(plain) == set(byte_values()) else "bpe"
-    if plain and backend.normalizer is None and all(len(token) == 1 for token in plain):
-        return "char"
-    kind = type(backend.model).__name__
-    raise TokenizerError(
-        f"a tokenizer of this kind ({kind}) is not known", "models with characters, bytes or byte-level BPE can be read"
-    )
-
-
-def _check_ids(kind: TokenizerKind, vocabulary: dict[str, int]) -> None:
-    """Every id stands for one token, and in a vocabulary of characters or bytes there is none that stands for none."""
-    ids = set(vocabulary.values())
-    if len(ids) < len(vocabulary):
-        raise TokenizerError("the tokenizer has one id for several tokens", "take a fresh copy of the model")
-    if kind != "bpe" and max(ids) >= len(ids):
-        missing = next(id for id in range(len(ids) + 1) if id not in ids)
-        raise TokenizerError(f"the tokenizer has no token with the id {missing}", "take a fresh copy of the model")
-
-
 def safe_chunks(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """Documents that come in pieces, cut where no token of any `bpe` tokenizer runs across."""
     return cut_documents(pieces, _SAFE_CUT, _CHUNK)
@@ -354,6 +345,8 @@ def _open_gpt2_files(folder: Path) -> tokenizers.Tokenizer:
     """GPT-2's older pair of files, vocab.json and merges.txt."""
     vocab, merges = folder / "vocab.json", folder / "merges.txt"
     if not (vocab.is_file() and merges.is_file()):
+        if (folder / "tokenizer.model").is_file():
+            raise of_sentencepiece()
         raise TokenizerError(
             f"there is no tokenizer in {folder}", "a model's folder has a tokenizer.json beside its weights"
         )

@@ -107,7 +107,7 @@ def _tables(config: ModelConfig) -> int:
 
 def _norm_size(config: ModelConfig, size: int) -> int:
     """Weights of one norm."""
-    if config.family == "nanochat":
+    if not config.has_norm_weights:
         return 0
     return 2 * size if config.family == "gpt2" and config.bias else size
 
@@ -116,7 +116,7 @@ def _matrices_size(config: ModelConfig) -> int:
     """Weights of one block's matrices."""
     C, D, inner = config.n_embd, config.head_size, config.inner_size
     attention = C * D * (2 * config.n_head + 2 * config.kv_heads)
-    mlp = C * inner * (3 if config.activation_kind == "silu" else 2)
+    mlp = C * inner * (3 if config.is_gated else 2)
     return attention + mlp
 
 
@@ -124,7 +124,7 @@ def _block_size(config: ModelConfig) -> int:
     """Weights of one block."""
     C, D = config.n_embd, config.head_size
     biases = D * (config.n_head + 2 * config.kv_heads) + C + config.inner_size + C if config.bias else 0
-    head_norms = 2 * D if config.family == "qwen3" else 0
+    head_norms = 2 * D if config.has_norm_weights and config.norms_heads else 0
     return _matrices_size(config) + biases + head_norms + 2 * _norm_size(config, C)
 
 
@@ -162,7 +162,7 @@ def _token_bytes(model: ModelConfig, T: int, *, half: bool, on_cpu: bool) -> int
     C, H, D, inner = model.n_embd, model.n_head, model.head_size, model.inner_size
     size = HALF if half else FULL
     heads = D * (2 * H + 2 * model.kv_heads)  # queries and what attention gives, keys, values
-    if model.family != "gpt2":
+    if model.norms_heads:
         heads += D * (H + model.kv_heads)  # queries and keys before their norm
     attention = size * heads + FULL * H
     is_written_out = on_cpu and half and T <= WRITTEN_OUT
@@ -173,9 +173,9 @@ def _token_bytes(model: ModelConfig, T: int, *, half: bool, on_cpu: bool) -> int
     kept = {"silu": 4, "relu2": 3, "gelu": 2, "gelu_erf": 2, "relu": 1}
     wide = kept[model.activation_kind]  # what is kept of the MLP's inner width
     stream = 2 * (FULL + size) * C  # each half of the block: what comes to its norm, and what leaves it
-    if model.family == "qwen3":  # its norms have weights, whose gradient needs what they are multiplied with
+    if model.family != "gpt2" and model.has_norm_weights:  # whose gradient needs what they are multiplied with
         stream += 2 * FULL * C
-        attention += FULL * D * (H + model.kv_heads)
+        attention += FULL * D * (H + model.kv_heads) if model.norms_heads else 0
     dropped = 2 * C if model.dropout else 0  # which numbers were kept, a byte each
     block = stream + attention + size * wide * inner + dropped
     logits = (2 * FULL + (HALF if half else 0)) * model.vocab_size  # their softmax, and the gradient that comes back

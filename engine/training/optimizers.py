@@ -25,7 +25,7 @@ def make_optimizers(gpt: GPT, config: TrainConfig) -> list[Optimizer]:
     """The optimizers of a run. Each group carries its `peak` learning rate for `set_learning_rate`.
 
     Matrices decay, and so does a head of its own. Vectors (biases, norms) do not, nor do the rows of tables: the
-    embedding, which in two families is drawn with a standard deviation of 1, and the positions. Muon (Jordan et al.,
+    embedding, which in three families is drawn with a standard deviation of 1, and the positions. Muon (Jordan et al.,
     2024) orthogonalizes the update of each matrix in the blocks; its learning rate is scaled by sqrt(max(1, rows /
     columns)).
 

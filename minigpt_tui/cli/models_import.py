@@ -41,8 +41,8 @@ FILE_OR_FOLDER = click.Path(path_type=Path)
 def import_(path: Path, name: str, force: bool, **told: Any) -> None:
     """Bring a model from elsewhere under a name here; it computes what it computed there.
 
-    PATH is a Hugging Face directory (GPT-2, Qwen3, nanochat), nanoGPT's ckpt.pt or the folder with it, or the weights
-    of a tutorial's GPT (.pt or .safetensors). Nothing in it is run: what is no plain data is refused.
+    PATH is a Hugging Face directory (GPT-2, Llama, Qwen3, nanochat), nanoGPT's ckpt.pt or the folder with it, or the
+    weights of a tutorial's GPT (.pt or .safetensors). Nothing in it is run: what is no plain data is refused.
     """
     from engine.importing.classic import Untold
     from engine.importing.imports import Wishes, import_model

@@ -70,7 +70,7 @@ def is_number(field: Field) -> bool:
 
 
 def range_words(field: Field) -> str:
-    """Which values it takes, such as `from 1 to 256` or `gpt2, nanochat or qwen3`."""
+    """Which values it takes, such as `from 1 to 256` or `gpt2, nanochat, qwen3 or llama`."""
     if field.choices:
         return " or ".join(filter(None, (", ".join(field.choices[:-1]), field.choices[-1])))
     if field.type is bool:

@@ -19,7 +19,7 @@ from engine.inference.products import Int8, Packed, Range, StaticInt8, has_stati
 
 pytestmark = pytest.mark.skipif(not has_static_int8(), reason="this processor or build of torch has no such products")
 
-FAMILIES = ["gpt2", "nanochat", "qwen3"]
+FAMILIES = ["gpt2", "nanochat", "qwen3", "llama"]
 TEXT = torch.randint(37, (100,), generator=torch.Generator().manual_seed(1)).tolist()
 
 

@@ -34,9 +34,10 @@ def test_transformers_computes_the_same_logits_from_what_we_save(config, tmp_pat
     model, x = make(config, torch.float32), tokens(config)
     save(tmp_path / "model", model)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
-    assert type(theirs).__name__ == {"gpt2": "GPT2LMHeadModel", "nanochat": "NanoChatForCausalLM"}.get(
-        config.family, "Qwen3ForCausalLM"
-    )
+    assert type(theirs).__name__ == {
+        "gpt2": "GPT2LMHeadModel", "nanochat": "NanoChatForCausalLM", "qwen3": "Qwen3ForCausalLM",
+        "llama": "LlamaForCausalLM",
+    }[config.family]  # fmt: skip
     with torch.no_grad():
         assert (theirs(x).logits - model(x)).abs().max() < 1e-4
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
@@ -387,7 +388,7 @@ def one_tensor(shape: bytes) -> bytes:
         ("config.json", b"[1]"),
         ("config.json", b"{}"),
         ("config.json", b'{"model_type": ["gpt2"], "vocab_size": 9, "n_positions": 9}'),
-        ("config.json", b'{"model_type": "llama", "vocab_size": 9, "n_positions": 9}'),
+        ("config.json", b'{"model_type": "mamba", "vocab_size": 9, "n_positions": 9}'),
         ("config.json", b'{"model_type": "gpt2", "vocab_size": null, "n_positions": 9}'),
         ("config.json", b'{"model_type": "gpt2", "vocab_size": "many", "n_positions": 9}'),
         ("config.json", b'{"model_type": "gpt2", "vocab_size": true, "n_positions": 9}'),
@@ -468,7 +469,7 @@ def test_a_list_shows_the_damaged_with_what_is_wrong(tiny_model, home):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model_type": "llama"}, "model_type is 'llama'"),
+        ({"model_type": "mamba"}, "model_type is 'mamba'"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "type 'yarn'"),
         ({"hidden_act": "gelu"}, "activation 'gelu'"),
         ({"attention_bias": True}, "biases"),

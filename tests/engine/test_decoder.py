@@ -36,7 +36,9 @@ class Owner:
 
 def wide(config, **changes):
     """A configuration in float32 with sums long enough for kernels to cut them."""
-    return make(config.replace(n_embd=256, n_head=4, n_kv_head=2 if config.family == "qwen3" else 0, **changes)).float()
+    return make(
+        config.replace(n_embd=256, n_head=4, n_kv_head=2 if config.family in ("qwen3", "llama") else 0, **changes)
+    ).float()
 
 
 def decoder_in(precision, model):
@@ -77,7 +79,7 @@ def test_decoding_gives_the_models_own_logits(config, data):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3", "llama"])
 def test_a_row_is_the_same_to_the_bit_in_whatever_pieces_its_text_is_read(family, precision):
     decoder = decoder_in(precision, wide(CONFIGS[family], block_size=300))
     if not decoder.rows_alike:
@@ -89,7 +91,7 @@ def test_a_row_is_the_same_to_the_bit_in_whatever_pieces_its_text_is_read(family
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3", "llama"])
 def test_a_row_is_the_same_to_the_bit_whichever_texts_are_read_with_it(family, precision):
     decoder = decoder_in(precision, wide(CONFIGS[family], block_size=220))
     if not decoder.rows_alike:
@@ -153,7 +155,7 @@ def test_the_number_of_threads_changes_no_bit(precision):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3", "llama"])
 def test_a_stream_as_narrow_as_the_weights_as_gpus_have_it_is_near(family, dtype, monkeypatch):
     model = wide(CONFIGS[family], block_size=100)
     text = torch.randint(37, (60,), generator=torch.Generator().manual_seed(1)).tolist()
@@ -163,7 +165,9 @@ def test_a_stream_as_narrow_as_the_weights_as_gpus_have_it_is_near(family, dtype
     decoder = Decoder(model.to(dtype))
     assert not decoder.rows_alike
     logits = read_in_pieces(decoder, text, [7, 1])
-    assert (logits - expected).abs().max() < 0.05 * expected.abs().max()
+    rounding = (model(torch.tensor([text]))[0] - expected).abs().max()  # the model's own, in these numbers
+    assert rounding < 0.1 * expected.abs().max()
+    assert (logits - expected).abs().max() < 2 * rounding
 
 
 def test_what_does_not_fit_in_the_window_is_refused():

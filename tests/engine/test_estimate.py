@@ -36,7 +36,7 @@ TINY = TrainConfig(n_layer=2, n_head=2, n_embd=32, block_size=32, batch_size=4)
 
 @st.composite
 def models(draw: st.DrawFn) -> ModelConfig:
-    family = draw(st.sampled_from(["gpt2", "nanochat", "qwen3"]))
+    family = draw(st.sampled_from(["gpt2", "nanochat", "qwen3", "llama"]))
     groups, per_group = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     heads = groups * per_group
     gpt2 = family == "gpt2"
@@ -87,7 +87,9 @@ def kept_by_a_forward_pass(config: TrainConfig, gpt: GPT, half: bool) -> int:
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("shape", [{"family": "gpt2", "bias": True}, {}, {"family": "qwen3", "n_kv_head": 2}])
+@pytest.mark.parametrize(
+    "shape", [{"family": "gpt2", "bias": True}, {}, {"family": "qwen3", "n_kv_head": 2}, {"family": "llama"}]
+)
 def test_the_memory_of_a_step_is_about_what_autograd_keeps(shape: dict[str, Any], dropout: float, half: bool):
     config = TrainConfig(n_layer=3, n_head=4, n_embd=64, block_size=64, batch_size=8, dropout=dropout, **shape)
     model = config.model_config(100)

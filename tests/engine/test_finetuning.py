@@ -102,7 +102,7 @@ def test_a_base_in_half_precision_is_trained_in_full(text, tmp_path):
     assert trainer.train().state == "finished"
 
 
-@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "qwen3", "llama"])
 def test_a_model_from_elsewhere_can_be_trained_on(family, text, tmp_path):
     transformers = pytest.importorskip("transformers")
     from engine.text.tokenizers import train_tokenizer
@@ -112,7 +112,8 @@ def test_a_model_from_elsewhere_can_be_trained_on(family, text, tmp_path):
     if family == "gpt2":
         config = transformers.GPT2Config(n_layer=2, n_head=2, n_embd=16, n_positions=32, **sizes)
     else:
-        config = transformers.Qwen3Config(
+        make_config = transformers.Qwen3Config if family == "qwen3" else transformers.LlamaConfig
+        config = make_config(
             num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, hidden_size=16, head_dim=12,
             intermediate_size=40, max_position_embeddings=32, rope_theta=5000.0, **sizes,
         )  # fmt: skip
@@ -130,7 +131,7 @@ def test_a_model_from_elsewhere_can_be_trained_on(family, text, tmp_path):
     assert run.read_config().training.vocab_size == tokenizer.vocab_size
     log = (run.path / "log.txt").read_text()
     assert f"tokenizer char -> the base's bpe, {tokenizer.vocab_size} ids" in log
-    if family == "qwen3":
+    if family != "gpt2":
         assert "the width of a head is 12 (the base's)" in log
         assert "the base of the rotary frequencies is 5,000 (the base's)" in log
     learned = transformers.AutoModelForCausalLM.from_pretrained(catalog.find_checkpoint("fine"), dtype=torch.float32)

@@ -14,13 +14,13 @@ import tokenizers
 import torch
 from test_model import CONFIGS, SHAPE, make
 from tiny_models import TINY_TEXT, make_tiny
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
 from engine.checkpoints import load_model
 from engine.config import ModelConfig, SamplingParams
 from engine.errors import CheckpointError, InvalidSettingError, TokenizerError
 from engine.formats.gguf_file import export_gguf, to_gguf_weights, write_gguf
-from engine.formats.gguf_tokenizer import QWEN2_WORDS, to_vocabulary
+from engine.formats.gguf_tokenizer import LLAMA3_WORDS, QWEN2_WORDS, to_vocabulary
 from engine.inference.generator import Generation
 from engine.text.tokenizers import END_OF_TEXT, Tokenizer, train_tokenizer
 
@@ -30,6 +30,8 @@ RUNNABLE = {
     "gpt2-erf": CONFIGS["gpt2-erf"],
     "qwen3": CONFIGS["qwen3"],
     "qwen3-tied": CONFIGS["qwen3-tied"],
+    "llama": CONFIGS["llama"],
+    "llama-slowed": CONFIGS["llama-slowed"],
 }
 runnable = pytest.mark.parametrize("config", RUNNABLE.values(), ids=RUNNABLE.keys())
 CHARACTERS = train_tokenizer("char", ["".join(chr(ord("A") + i) for i in range(36))])
@@ -68,7 +70,7 @@ def tensors(path):
     return {each.name: each for each in gguf.GGUFReader(path).tensors}
 
 
-@pytest.mark.parametrize(("family", "tokenizer"), [("gpt2", "bpe"), ("qwen3", "char")])
+@pytest.mark.parametrize(("family", "tokenizer"), [("gpt2", "bpe"), ("qwen3", "char"), ("llama", "bpe")])
 def test_llama_cpp_writes_the_same_text_greedily(llama, tmp_path, family, tokenizer):
     name = f"{family}-{tokenizer}"
     make_tiny(name, family, tokenizer, steps=50, block_size=256, batch_size=3)
@@ -99,7 +101,7 @@ def test_llama_cpp_computes_the_same_logits(llama, tmp_path, config):
     assert difference < (1e-2 if config.family == "gpt2" else 1e-4)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "qwen3", "llama"])
 @pytest.mark.parametrize("dtype", ["fp16", "bf16", "q8_0"])
 def test_llama_cpp_runs_every_precision(llama, tmp_path, family, dtype):
     model = write(tmp_path / "model.gguf", CHARACTERS, CONFIGS[family], dtype)
@@ -134,7 +136,7 @@ def test_llama_cpp_leaves_out_characters_that_are_unknown_as_we_do(llama, tmp_pa
         assert theirs.tokenize(text.encode(), add_bos=True, special=False) == tokenizer.encode_prompt(text)[0], text
 
 
-def foreign(*, words=None, normalizer=None, added=(), **options):
+def foreign(*, words=None, normalizer=None, added=(), begin=None, **options):
     """A byte-level tokenizer as it comes from elsewhere: bytes, merges of `a` and of a space with each, and its way of
     cutting a text."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -147,6 +149,10 @@ def foreign(*, words=None, normalizer=None, added=(), **options):
         backend.normalizer = normalizer
     backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
     backend.add_tokens(list(added))
+    if begin:
+        backend.add_special_tokens([AddedToken(begin, special=True, normalized=False)])
+        named = [(begin, backend.token_to_id(begin))]
+        backend.post_processor = processors.TemplateProcessing(f"{begin} $A", special_tokens=named)
     return Tokenizer(backend, backend.token_to_id(END_OF_TEXT))
 
 
@@ -157,21 +163,36 @@ def characters_beside(added):
     return Tokenizer(backend, 1)
 
 
-def qwens_words():
-    split = pre_tokenizers.Split(tokenizers.Regex(QWEN2_WORDS), "isolated")
+def words_by(pattern):
+    split = pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
     return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-@pytest.mark.parametrize("words", [None, qwens_words], ids=["gpt2", "qwen"])
-def test_llama_cpp_cuts_words_as_foreign_tokenizers_do(llama, tmp_path, words):
+def smollms_words():
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+
+
+FOREIGN = {
+    "gpt2": lambda: {},
+    "qwen": lambda: {"words": words_by(QWEN2_WORDS)},
+    "llama3": lambda: {"words": words_by(LLAMA3_WORDS), "ignore_merges": True, "begin": "<|begin_of_text|>"},
+    "smollm": lambda: {"words": smollms_words()},
+}
+
+
+@pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
+def test_llama_cpp_cuts_words_as_foreign_tokenizers_do(llama, tmp_path, make):
     added = [AddedToken("<think>", special=False, normalized=False)]
-    tokenizer = foreign(words=words and words(), added=added)
+    tokenizer = foreign(**make(), added=added)
     write(tmp_path / "model.gguf", tokenizer)
     theirs = llama(tmp_path / "model.gguf")
     draw = random.Random(2)
     texts = [*TEXTS, "a<think>a", *("".join(draw.choices("aa  1'\n" + ODD_TEXT, k=60)) for _ in range(200))]
     for text in texts:
-        assert theirs.tokenize(text.encode(), add_bos=True, special=False) == tokenizer.encode(text), text
+        assert theirs.tokenize(text.encode(), add_bos=True, special=False) == tokenizer.encode_prompt(text)[0], text
+    assert theirs.token_bos() == tokenizer.bos_id
+    assert theirs.token_eos() == tokenizer.eot_id
 
 
 def test_a_normalizer_that_llama_cpp_lacks_is_told():
@@ -193,7 +214,9 @@ def test_a_gelu_that_llama_cpp_lacks_is_told(tmp_path):
         (lambda: foreign(words=pre_tokenizers.ByteLevel(add_prefix_space=True)), "cut"),
         (lambda: foreign(words=pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)), "cut"),
         (lambda: foreign(words=pre_tokenizers.Whitespace()), "cut"),
-        (lambda: foreign(ignore_merges=True), "ignore_merges"),
+        (lambda: foreign(ignore_merges=True), "takes whole words"),
+        (lambda: foreign(words=words_by(LLAMA3_WORDS)), "does not take whole words"),
+        (lambda: foreign(words=words_by(r"\p{N}| ?\p{L}+")), "cut"),
         (lambda: foreign(added=[AddedToken("<x>", lstrip=True, special=False)]), "<x>"),
         (lambda: characters_beside("Ã©"), "spelled"),  # which is how é is spelled
     ],

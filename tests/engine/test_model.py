@@ -20,6 +20,10 @@ CONFIGS = {
     "nanochat-cap": ModelConfig(family="nanochat", logit_soft_cap=15.0, n_kv_head=2, **SHAPE),
     "qwen3": ModelConfig(family="qwen3", n_kv_head=2, **SHAPE),
     "qwen3-tied": ModelConfig(family="qwen3", tie_head=True, head_dim=16, **SHAPE),
+    "llama": ModelConfig(family="llama", n_kv_head=2, **SHAPE),
+    "llama-slowed": ModelConfig(
+        family="llama", tie_head=True, head_dim=16, rope_theta=100.0, rope_factor=8.0, rope_context=16, **SHAPE
+    ),
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
@@ -70,10 +74,12 @@ def test_parameters_are_as_many_as_counted_by_hand():
     blocks = n * (2 * c * c + 2 * c * (c // 2) + 3 * c * swiglu + 2 * c + 2 * 8)
     assert GPT(CONFIGS["qwen3"]).parameter_count() == 2 * v * c + blocks + c
     assert GPT(CONFIGS["qwen3-tied"]).parameter_count() == v * c + n * (4 * c * 64 + 3 * c * swiglu + 2 * c + 32) + c
+    assert GPT(CONFIGS["llama"]).parameter_count() == 2 * v * c + blocks - n * 2 * 8 + c
+    assert GPT(CONFIGS["llama-slowed"]).parameter_count() == v * c + n * (4 * c * 64 + 3 * c * swiglu + 2 * c) + c
 
 
 def test_the_modern_families_start_from_the_uniform_guess():
-    for family in ("nanochat", "qwen3"):
+    for family in ("nanochat", "qwen3", "llama"):
         model = GPT(ModelConfig(family=family, **SHAPE))
         model.initialize(torch.Generator().manual_seed(0))
         x = tokens(model.config)
@@ -118,6 +124,9 @@ def test_dropout_acts_in_training_alone():
         ({"n_kv_head": 3}, "multiple of n_kv_head"),
         ({"family": "gpt2", "n_kv_head": 2}, "as many key-value heads"),
         ({"family": "qwen3", "logit_soft_cap": 10.0}, "no soft cap"),
+        ({"family": "qwen3", "rope_factor": 8.0}, "no slowed frequencies"),
+        ({"family": "llama", "rope_slow": 4.0}, "rope_slow must be the smaller one"),
+        ({"family": "llama", "n_embd": 30, "head_dim": 8}, "multiple of n_head"),
         ({"n_embd": 12}, "even width"),
         ({"dropout": 1.0}, "from 0 to 0.9"),
         ({"dropout": float("nan")}, "from 0 to 0.9"),

@@ -29,6 +29,7 @@ SHAPES = {
     "gpt2": {"positions": "learned"},
     "nanochat": {},
     "qwen3": {"n_kv_head": 2},
+    "llama": {"n_kv_head": 2},
 }
 PROMPT = "The fox went"
 

@@ -74,6 +74,7 @@ def killed_at(run, step):
 SHAPES = {
     "nanochat-muon": {"family": "nanochat", "optimizer": "muon"},
     "qwen3-muon": {"family": "qwen3", "optimizer": "muon", "n_kv_head": 1},
+    "llama-muon": {"family": "llama", "optimizer": "muon", "tie_head": True},
     "gpt2-adamw": {"family": "gpt2", "optimizer": "adamw", "tie_head": True},
     "gpt2-muon": {"family": "gpt2", "optimizer": "muon", "bias": True, "positions": "sinusoidal"},
     "gpt2-mean": {"family": "gpt2", "optimizer": "adamw", "tie_head": True, "average": 0.3},

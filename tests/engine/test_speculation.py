@@ -16,7 +16,7 @@ from engine.config import SamplingParams
 from engine.inference.draft import Draft
 from engine.inference.generator import Generation
 
-FAMILIES = ("gpt2", "nanochat", "qwen3")
+FAMILIES = ("gpt2", "nanochat", "qwen3", "llama")
 PRECISIONS = ("fp32", "bf16", "int8", WEIGHTS_ALONE)
 
 temperatures = st.just(0.0) | st.floats(0.3, 2.0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import MiniGPTError
+from minigpt_tui.visible import visible_line
 
 
 class SaveError(MiniGPTError):
@@ -39,6 +40,31 @@ def save_text(typed: str, text: str, *, overwrite: bool = False) -> Path:
 
         write_file(path, text.encode("utf-8", "replace"))
     return path
+
+
+def save_as_typed(text_of: Callable[[str], str], saved: Callable[[str, Path], None]) -> Callable[[str], str]:
+    """An answer to the question for a file's name; a file that is there is overwritten by a second enter alone.
+
+    Args:
+        text_of: The text for a file of that name.
+        saved: Called with what was typed, and the path, once it is saved.
+    """
+    asked_about = ""
+
+    def take(typed: str) -> str:
+        nonlocal asked_about
+        try:
+            path = save_text(typed, text_of(typed.strip().lower()), overwrite=typed == asked_about)
+        except SaveError as error:
+            if isinstance(error, FileThereError):
+                asked_about = typed
+                return "enter overwrites the file that is there already"  # what decides is never cut off
+            asked_about = ""
+            return visible_line(f"{error.message}; {error.hint}")
+        saved(typed, path)
+        return ""
+
+    return take
 
 
 @contextmanager

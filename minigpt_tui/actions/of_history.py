@@ -32,7 +32,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("history_back", "escape", "esc", "back", "Close what is open, end the search, or go to the list.", H_,
            "back", False),
     Action("entry_open", "enter", "enter", "open in Play", "Go on with it in Play, as a branch of its own.", L_,
-           "open_entry"),
+           "open"),
     Action("entry_above", "up", "↑", "text above", "The text above.", L_, "move(-1)", False),
     Action("entry_below", "down", "↓", "text below", "The text below.", L_, "move(1)", False),
     Action("entries_up", "pageup", "pgup", "page up", "A page of texts up.", L_, "page(-1)", False),

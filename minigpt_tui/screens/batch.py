@@ -255,7 +255,4 @@ class BatchScreen(BatchView):
         def text_of(name: str) -> str:
             return (as_csv if name.endswith(".csv") else as_jsonl)(results, info)
 
-        def saved(name: str) -> None:
-            self._save_name = name
-
-        self._ask_to_save(".jsonl, or .csv for tables", self._save_name, text_of, saved)
+        self._ask_to_save(".jsonl, or .csv for tables", text_of)

@@ -316,7 +316,4 @@ class ChatScreen(ChatSettings):
         def text_of(name: str) -> str:
             return (as_json if name.endswith(".json") else as_markdown)(self.chat, self.script)
 
-        def saved(name: str) -> None:
-            self._save_name = name
-
-        self._ask_to_save(".md to read, .json for programs", self._save_name, text_of, saved)
+        self._ask_to_save(".md to read, .json for programs", text_of)

@@ -13,7 +13,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -22,6 +21,7 @@ from minigpt_tui.actions import Where, bindings, by_id, hint
 from minigpt_tui.chat.script import CAST, KINDS, SHIPPED, Kind, Script, lay, read, written
 from minigpt_tui.chat.turns import Turn
 from minigpt_tui.parameters import parse_stop, stop_text
+from minigpt_tui.screens.modal import Modal
 from minigpt_tui.visible import visible
 
 LABEL = 16
@@ -62,25 +62,12 @@ class KindRow(Widget, can_focus=True):
         self.refresh()
 
 
-class ChatForm(ModalScreen[Script | None]):
+class ChatForm(Modal[Script]):
     """Answers with a script, or with nothing."""
 
     DEFAULT_CSS = """
     ChatForm {
-        align: center middle;
-        & > #form {
-            width: 76;
-            max-width: 96%;
-            height: auto;
-            max-height: 96%;
-            border: round $accent;
-            border-title-color: $accent;
-            border-title-style: bold;
-            border-subtitle-color: $quiet;
-            border-subtitle-align: left;
-            background: $background;
-            padding: 0 1;
-        }
+        & > .sheet { width: 76; max-width: 96%; max-height: 96%; border-subtitle-align: left; padding: 0 1; }
         & Horizontal { height: 1; }
         & .label { width: 18; color: $quiet; }
         & Input, & Input:focus {
@@ -125,7 +112,7 @@ class ChatForm(ModalScreen[Script | None]):
             )
             for field in FIELDS
         }  # fmt: skip
-        self._form = Vertical(id="form")
+        self._form = Vertical(id="form", classes="sheet")
         self._offered = Static(id="offered", markup=False)
         self._preview = Static(id="preview", markup=False)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from engine.config import SamplingParams
 from minigpt_tui.screens.chat_answering import ChatAnswering
+from minigpt_tui.screens.paced import Paced
 from minigpt_tui.screens.turned_settings import TurnedSettings
 
 
-class ChatSettings(TurnedSettings, ChatAnswering):
+class ChatSettings(Paced, TurnedSettings, ChatAnswering):
     """Answers whose settings are turned."""
 
     @property
@@ -23,16 +24,7 @@ class ChatSettings(TurnedSettings, ChatAnswering):
         """Set all of sampling back, as on Play."""
         self.turn_settings(SamplingParams())
 
-    def action_full_speed(self) -> None:
-        """Set the pace aside, or take it up again."""
-        self._session.full_speed = not self._session.full_speed
-        self._say_pace()
-
-    def action_pace(self, direction: int) -> None:
-        """The next pace up or down."""
-        self._session.turn_pace(direction)
-        self._say_pace()
-
-    def _say_pace(self) -> None:
+    def take_pace(self) -> None:
+        """Answer at it from the next token on."""
         self.set_pace()
         self.say(self._session.pace_words)

@@ -137,7 +137,4 @@ class CompareScreen(CompareColumns):
             write = as_json if name.endswith(".json") else as_markdown
             return write(self.columns, prompt, seed, self.unit)
 
-        def saved(name: str) -> None:
-            self._save_name = name
-
-        self._ask_to_save(".md to read, .json for programs", self._save_name, text_of, saved)
+        self._ask_to_save(".md to read, .json for programs", text_of)

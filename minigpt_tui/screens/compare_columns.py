@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from textual.command import CommandPalette
 
 from engine.config import SamplingParams
-from engine.errors import CheckpointError, InvalidSettingError
+from engine.errors import CheckpointError, InvalidSettingError, MiniGPTError
 from minigpt_tui.actions import by_id
-from minigpt_tui.comparing.checkpoints import checkpoint_names, evenly, neighbour
+from minigpt_tui.comparing.checkpoints import checkpoint_names, evenly
 from minigpt_tui.comparing.column import LEAST, MOST, Column
 from minigpt_tui.comparing.sweep import EXAMPLE, Sweep, parse_sweep
+from minigpt_tui.machine import machine_of
 from minigpt_tui.screens.compare_view import warmer
 from minigpt_tui.screens.compare_writing import CompareWriting
 from minigpt_tui.status_text import sentence
@@ -119,13 +120,14 @@ class CompareColumns(CompareWriting):
     async def action_walk(self, direction: int) -> None:
         """Let this column be written by the checkpoint before or after its own."""
         column = self.column
-        if self._engine.place is not None:
-            self.say("checkpoints elsewhere are not walked through: choose one for the column")
+        machine = machine_of(self._engine)
+        if machine.no_runs:
+            self.say(machine.no_runs)
             return
         try:
-            name = await asyncio.to_thread(neighbour, column.model, direction)
-        except CheckpointError as error:
-            self.say(str(error))
+            name = await machine.next_checkpoint(column.model, direction)
+        except MiniGPTError as error:
+            self.say(visible_line(str(error)))
             return
         if name is None:
             self.say(f"{visible_line(column.model)} is the {'first' if direction < 0 else 'last'} of its run")

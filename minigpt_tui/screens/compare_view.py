@@ -5,7 +5,6 @@ the terminal. It shows columns and asks nothing of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import wrap
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -16,7 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.config import ENDLESS, SamplingParams
-from minigpt_tui.actions import Where, hint
+from minigpt_tui.actions import Where, by_id, hint
 from minigpt_tui.comparing import words
 from minigpt_tui.comparing.column import LEAST, MOST, Column
 from minigpt_tui.comparing.distinct import Unit, common_unit
@@ -32,6 +31,7 @@ from minigpt_tui.visible import visible_line
 from minigpt_tui.widgets.compare_column import CompareColumn
 from minigpt_tui.widgets.prompt_editor import PromptEditor
 from minigpt_tui.widgets.sampling_chips import SamplingChips
+from minigpt_tui.wrapping import wrapped
 
 FIGURES = 0.25
 """Seconds between two updates of the numbers."""
@@ -217,23 +217,24 @@ class CompareView(TurnedSettings):
             forms = (long[place], short[place], short[place].partition(" ")[2])  # what sets it apart is never cut
             room = pane.outer_size.width - 6
             pane.border_title = Content(next((form for form in forms if len(form) <= room), forms[-1]))
-            pane.set_reactive(CompareColumn.empty_text, self._empty_text(column, pane))
+            lines = wrapped(self._empty_text(column, pane), max(10, pane.size.width - 2))
+            pane.set_reactive(CompareColumn.empty_text, "\n".join(lines))
             pane.writing = column.state == "writing"
             if column.writing.is_empty:
                 pane.refresh()
 
     def _empty_text(self, column: Column, pane: CompareColumn) -> str:
         """What stands in a column without a text."""
-        room = max(10, pane.size.width - 2)
         if column.state == "failed" and column.problem is not None:
-            return _wrapped(sentence(column.problem), room)
+            return sentence(column.problem)
         if column.state == "loading":
-            return _wrapped(f"loading {words.model_name(column)}…", room)
+            return f"loading {words.model_name(column)}…"
         if column.is_busy or pane.is_cell:
             return ""
         if column is self.columns[0]:
-            return _wrapped("Nothing is written yet. Type a prompt below, and enter writes all columns.", room)
-        return _wrapped(words.NOISE[0].upper() + words.NOISE[1:] + ".", room) if column is self.columns[1] else ""
+            write = by_id("generate").shown
+            return f"Nothing is written yet. Type a prompt below, and {write} writes all columns."
+        return words.NOISE[0].upper() + words.NOISE[1:] + "." if column is self.columns[1] else ""
 
     def _show_figures(self) -> None:
         unit = self.unit
@@ -341,7 +342,3 @@ def warmer(params: SamplingParams, there: Sequence[SamplingParams] = ()) -> Samp
         BY_FIELD["temperature"].replaced(params, value) for value in steps if 0 <= value <= WARMEST
     ]
     return next((one for one in made if one not in there), made[0] if made else params)
-
-
-def _wrapped(text: str, width: int) -> str:
-    return "\n".join(wrap(text, width))

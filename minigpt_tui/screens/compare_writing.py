@@ -19,6 +19,7 @@ from minigpt_tui.history.entry import Entry
 from minigpt_tui.history.making import entry_of
 from minigpt_tui.model_choice import ModelChoice
 from minigpt_tui.screens.compare_view import CompareView
+from minigpt_tui.screens.paced import Paced
 from minigpt_tui.settings import SEEDS, Session
 from minigpt_tui.status_text import sentence
 from minigpt_tui.widgets.prompt_editor import PromptEditor
@@ -31,7 +32,7 @@ TURN_SECONDS = 0.4
 """A column is written anew so long after its last setting was turned."""
 
 
-class CompareWriting(CompareView):
+class CompareWriting(Paced, CompareView):
     """Columns that are written."""
 
     def __init__(self, engine: EngineClient, session: Session, choice: Callable[[], ModelChoice]) -> None:
@@ -234,17 +235,8 @@ class CompareWriting(CompareView):
         else:
             self.write_all(*self._asked)
 
-    def action_full_speed(self) -> None:
-        """Set the pace aside, or take it up again."""
-        self._session.full_speed = not self._session.full_speed
-        self._set_pace()
-
-    def action_pace(self, direction: int) -> None:
-        """The next pace up or down."""
-        self._session.turn_pace(direction)
-        self._set_pace()
-
-    def _set_pace(self) -> None:
+    def take_pace(self) -> None:
+        """Write all columns at it from the next token on, and keep it."""
         self._chorus.set_pace(self._session.effective_pace)
         self.post_message(SessionChanged())
         self.say(self._session.pace_words + ("" if self._session.full_speed else " of each column"))

@@ -5,6 +5,7 @@ the terminal, and what is said where it is too small. It knows nothing of what a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -17,7 +18,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from minigpt_tui.actions import Where, by_id, hint, hints
-from minigpt_tui.saving import FileThereError, SaveError, save_text
+from minigpt_tui.saving import save_as_typed
 from minigpt_tui.visible import visible_line
 from minigpt_tui.widgets.ask_line import Answer, AskLine
 from minigpt_tui.widgets.notice_panel import NoticePanel
@@ -48,6 +49,7 @@ class FramedScreen(Screen[None]):
     """What need not be feared where the terminal is too small."""
 
     PLACES: ClassVar[dict[str, Where]] = {}
+    _save_name = ""  # the file's name that is offered
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny-width"), (60, "-narrow"), (100, "-wide"), (132, "-roomy")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-tiny-height"), (20, "-low"), (30, "-tall")]  # noqa: RUF012
 
@@ -197,34 +199,19 @@ class FramedScreen(Screen[None]):
         self.add_class("-asking")
         self._ask.ask(visible_line(question), remark, take, value=value, typed=typed)
 
-    def _ask_to_save(
-        self, remark: str, name: str, text_of: Callable[[str], str], saved: Callable[[str], None] = lambda _: None
-    ) -> None:
-        """Ask for a file's name and save a text there; a file that is there is overwritten by a second enter alone.
+    def _ask_to_save(self, remark: str, text_of: Callable[[str], str]) -> None:
+        """Ask for a file's name and save a text there.
 
         Args:
             remark: Which kinds of files there are.
-            name: What stands there already.
             text_of: The text for a file of that name.
-            saved: Called with the name once it is saved.
         """
-        asked_about = ""
 
-        def take(typed: str) -> str:
-            nonlocal asked_about
-            try:
-                path = save_text(typed, text_of(typed.strip().lower()), overwrite=typed == asked_about)
-            except SaveError as error:
-                if isinstance(error, FileThereError):
-                    asked_about = typed
-                    return "enter overwrites the file that is there already"  # what decides is never cut off
-                asked_about = ""
-                return visible_line(f"{error.message}; {error.hint}")
-            saved(typed)
+        def saved(typed: str, path: Path) -> None:
+            self._save_name = typed
             self.say(f"saved to {path}")
-            return ""
 
-        self._open("save to", remark, take, name)
+        self._open("save to", remark, save_as_typed(text_of, saved), self._save_name)
 
     def on_ask_line_closed(self, event: AskLine.Closed) -> None:
         """Go back to where the question was asked."""

@@ -88,9 +88,9 @@ class HistoryChanges(HistoryView):
     def on_history_list_open_requested(self, event: HistoryList.OpenRequested) -> None:
         """Go on with it in Play."""
         event.stop()
-        self.action_open_entry()
+        self.action_open()
 
-    def action_open_entry(self) -> None:
+    def action_open(self) -> None:
         """Go on with the chosen text in Play, as a branch of its own."""
         if (entry := self._chosen()) is not None:
             self.post_message(OpenEntry(entry))

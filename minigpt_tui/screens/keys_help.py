@@ -10,35 +10,22 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from minigpt_tui.actions import Action, Where, actions_of, all_actions
 from minigpt_tui.actions.action import shown_key
+from minigpt_tui.screens.modal import Modal
 
 KEY_WIDTH, TITLE_WIDTH = 8, 19
 WIDTH = 92
 
 
-class KeysHelp(ModalScreen[None]):
+class KeysHelp(Modal[None]):
     """A list of keys over the screen."""
 
     DEFAULT_CSS = """
     KeysHelp {
-        align: center middle;
-        & > VerticalScroll {
-            width: 92;
-            max-width: 94%;
-            height: auto;
-            max-height: 90%;
-            border: round $accent;
-            border-title-color: $accent;
-            border-title-style: bold;
-            border-subtitle-color: $quiet;
-            background: $background;
-            padding: 1 2;
-            scrollbar-size-vertical: 1;
-        }
+        & > .sheet { width: 92; max-width: 94%; max-height: 90%; padding: 1 2; scrollbar-size-vertical: 1; }
         & Static { width: 1fr; }
     }
     """
@@ -58,7 +45,7 @@ class KeysHelp(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """One text that scrolls."""
-        with VerticalScroll() as scroll:
+        with VerticalScroll(classes="sheet") as scroll:
             scroll.border_title = "Keys"
             scroll.border_subtitle = "[$key]↑↓[/] scroll · [$key]esc[/] close"
             yield Static()

@@ -9,46 +9,29 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.errors import MiniGPTError
 from minigpt_tui.actions import Where, bindings, by_id
 from minigpt_tui.library.named_tables import LibraryError, check_name
 from minigpt_tui.screens.frame import fitting
+from minigpt_tui.screens.shelf import Shelf
 from minigpt_tui.status_text import sentence
 from minigpt_tui.visible import visible_line
-from minigpt_tui.widgets.ask_line import AskLine
 from minigpt_tui.widgets.named_list import Named, NamedList, NamedRow
 
 N = TypeVar("N", bound=Named)
 T = TypeVar("T")
 
-AROUND = 9
-"""Rows of the screen that are not the list's."""
 
-
-class LibraryList(ModalScreen[T | None], Generic[N, T]):
+class LibraryList(Shelf[T], Generic[N, T]):
     """What has a name, with a sentence on the one that is chosen."""
 
     DEFAULT_CSS = """
     LibraryList {
-        align: center middle;
         & > #shelf {
-            width: 92;
-            max-width: 96%;
-            height: auto;
-            border: round $accent;
-            border-title-color: $accent;
-            border-title-style: bold;
-            border-subtitle-color: $quiet;
-            border-subtitle-align: left;
-            background: $background;
-            padding: 0 1;
             link-color: $quiet;
             link-style: none;
             link-background: transparent;
@@ -59,25 +42,23 @@ class LibraryList(ModalScreen[T | None], Generic[N, T]):
         & #about { height: 2; margin: 1 0 0 0; color: $quiet; }
         & #wrong { height: auto; max-height: 4; color: $text-error; display: none; }
         & #wrong.-open { display: block; margin: 1 0 0 0; }
-        & > AskLine { dock: bottom; }
     }
     """
 
     AUTO_FOCUS = "#names"
     PLACES: ClassVar[dict[str, Where]] = {"names": Where.LIBRARY}
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(Where.LIBRARY)]
+    AROUND = 9
 
     TITLE_TEXT: ClassVar[str] = ""
     KEYS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
-        super().__init__()
-        self.items: tuple[N, ...] = ()
-        self._shelf = Vertical(id="shelf")
         self._names = NamedList(id="names")
         self._about = Static(id="about", markup=False)
         self._wrong = Static(id="wrong", markup=False)
-        self._ask = AskLine(id="ask")
+        super().__init__(self._names, self._about, self._wrong)
+        self.items: tuple[N, ...] = ()
 
     # What an heir says.
 
@@ -123,14 +104,6 @@ class LibraryList(ModalScreen[T | None], Generic[N, T]):
 
     # The list.
 
-    def compose(self) -> ComposeResult:
-        """The names, a sentence, and what is wrong."""
-        with self._shelf:
-            yield self._names
-            yield self._about
-            yield self._wrong
-        yield self._ask
-
     def on_mount(self) -> None:
         """Read what there is."""
         self._shelf.border_title = self.TITLE_TEXT
@@ -147,12 +120,12 @@ class LibraryList(ModalScreen[T | None], Generic[N, T]):
         if choose := choose or ("" if self._names.rows else self._names.in_force):
             self._names.selected = choose
         self._names.show([NamedRow(item) for item in self.items])
-        self.on_resize()
+        self.fit_rows()
+        self.call_after_refresh(self._show_keys)
         self._show_about()
 
     def on_resize(self) -> None:
-        """As many names and keys as there is room for."""
-        self._names.styles.height = max(1, min(len(self.items), self.app.size.height - AROUND))
+        """As many keys as there is room for."""
         self.call_after_refresh(self._show_keys)
 
     def _show_keys(self) -> None:
@@ -180,10 +153,6 @@ class LibraryList(ModalScreen[T | None], Generic[N, T]):
         """A click, twice."""
         self.action_take()
 
-    def on_ask_line_closed(self) -> None:
-        """Go back to the list."""
-        self._names.focus()
-
     # Actions.
 
     def action_move(self, rows: int) -> None:
@@ -204,13 +173,6 @@ class LibraryList(ModalScreen[T | None], Generic[N, T]):
             self._say_wrong(sentence(error))
         else:
             self.dismiss(taken)
-
-    def action_close(self) -> None:
-        """Close the question; else the list."""
-        if self._ask.is_open:
-            self._ask.action_close()
-        else:
-            self.dismiss(None)
 
     def action_save(self) -> None:
         """Ask for a name, and keep what is there now under it."""
@@ -238,14 +200,8 @@ class LibraryList(ModalScreen[T | None], Generic[N, T]):
         if (item := self._own("deleted")) is None:
             return
 
-        def take(text: str) -> str:
-            if text.strip().lower() not in ("y", "yes"):
-                return "y deletes it; esc keeps it"
-            self._do(partial(self.drop, item.name), "")
-            return ""
-
         back = "; the one that ships comes back" if item.is_shipped else ""
-        self._ask.ask(visible_line(f"delete {item.name}?"), f"y deletes it{back}; esc keeps it", take)
+        self._ask_to_delete(item.name, lambda: self._do(partial(self.drop, item.name), ""), back)
 
     def _own(self, what: str) -> N | None:
         """The chosen one, if it is the user's; else it is said why it cannot be."""

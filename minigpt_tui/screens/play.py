@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import BindingType
@@ -12,7 +13,7 @@ from engine.config import SamplingParams
 from engine.errors import InvalidSettingError
 from minigpt_tui.actions import Where, bindings
 from minigpt_tui.parameters import BY_FIELD, Parameter
-from minigpt_tui.saving import FileThereError, SaveError, save_text
+from minigpt_tui.saving import save_as_typed
 from minigpt_tui.screens.play_first_steps import PlayFirstSteps
 from minigpt_tui.settings import SEEDS
 from minigpt_tui.visible import visible_line
@@ -97,22 +98,12 @@ class PlayScreen(PlayFirstSteps):
         if not self.writing.document.text():
             self.say("there is nothing to save yet")
             return
-        asked_about = ""
 
-        def take(typed: str) -> str:
-            nonlocal asked_about
-            try:
-                path = save_text(typed, self.writing.document.text(), overwrite=typed == asked_about)
-            except SaveError as error:
-                if isinstance(error, FileThereError):
-                    asked_about = typed
-                    return "enter overwrites the file that is there already"  # what decides is never cut off
-                asked_about = ""
-                return visible_line(f"{error.message}; {error.hint}")
+        def saved(typed: str, path: Path) -> None:
             self._save_name = typed
             self.say(f"saved to {path}")
-            return ""
 
+        take = save_as_typed(lambda _: self.writing.document.text(), saved)
         self._open("save to", "enter saves, esc leaves", take, self._save_name)
 
     def action_choose_model(self) -> None:

@@ -71,7 +71,8 @@ class PlayBranches(PlayReplay):
         drawn = writing.trace.token(index)  # the likeliest first
         for rank, other in enumerate(drawn.top, 1):
             if other.token == token:
-                return Token(token, position, "", other.text, other.logprob, rank=rank, entropy=drawn.entropy)
+                known = rank if drawn.rank else 0  # a server told no entropy: neither is known then
+                return Token(token, position, "", other.text, other.logprob, rank=known, entropy=drawn.entropy)
         return None
 
     async def _look_up(self, position: int, token: int, seed: int | None) -> None:

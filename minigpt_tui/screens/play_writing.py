@@ -17,6 +17,7 @@ from minigpt_tui.actions import hint, hints
 from minigpt_tui.engine_client import EngineClient
 from minigpt_tui.history.entry import Entry
 from minigpt_tui.live_writing import LiveWriting
+from minigpt_tui.screens.paced import Paced
 from minigpt_tui.screens.play_view import PlayView
 from minigpt_tui.settings import Session
 from minigpt_tui.status_text import sentence
@@ -29,7 +30,7 @@ KEEP_SECONDS = 0.5
 Resume = Callable[[Started, SamplingParams], None] | None
 
 
-class PlayWriting(PlayView):
+class PlayWriting(Paced, PlayView):
     """A text that is written, and how it goes on."""
 
     class ModelsRequested(Message, namespace="play_screen"):
@@ -287,17 +288,8 @@ class PlayWriting(PlayView):
         self._text.focus()
         self._write("", self._session.params.seed)
 
-    def action_full_speed(self) -> None:
-        """Set the pace aside, or take it up again."""
-        self._session.full_speed = not self._session.full_speed
-        self._set_pace()
-
-    def action_pace(self, direction: int) -> None:
-        """The next pace up or down."""
-        self._session.turn_pace(direction)
-        self._set_pace()
-
-    def _set_pace(self) -> None:
+    def take_pace(self) -> None:
+        """Write at it from the next token on, and keep it."""
         self._keep_soon()
         self._live.set_pace(self._session.effective_pace)
         self._show_progress()

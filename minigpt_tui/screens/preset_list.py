@@ -77,7 +77,7 @@ class PresetList(LibraryList[Preset, Preset]):
                 values = presets.parse_line(text)
             except InvalidSettingError as error:
                 return visible_line(str(error))
-            self.call_after_refresh(self._ask_about, item, values)
+            self._ask_about(item, values)
             return ""
 
         question = f"settings of {item.name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from minigpt_tui.actions import by_id
 from minigpt_tui.library import prompts
 from minigpt_tui.library.named_tables import LibraryError
 from minigpt_tui.library.prompts import NamedPrompt
@@ -42,7 +43,8 @@ class PromptList(LibraryList[NamedPrompt, NamedPrompt]):
 
     def nothing_to_keep(self) -> str:
         """Whether something is typed."""
-        return "" if self._typed else "There is no prompt to keep yet: type one first, then O and s keep it."
+        come, save = by_id("prompts").shown, by_id("library_save").shown
+        return "" if self._typed else f"There is no prompt to keep yet: type one first, then {come} and {save} keep it."
 
     def keep(self, name: str) -> None:
         """Keep what is typed; what is said of a prompt of that name stays."""

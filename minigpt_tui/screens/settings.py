@@ -23,6 +23,7 @@ from minigpt_tui.screens.settings_key import KeyQuestion
 from minigpt_tui.settings import Session
 from minigpt_tui.themes import OWN
 from minigpt_tui.visible import visible_line
+from minigpt_tui.widgets.ask_line import if_yes
 from minigpt_tui.widgets.page_list import PageList
 
 Page = Literal["settings", "keys", "themes"]
@@ -79,7 +80,7 @@ class SettingsScreen(FramedScreen):
             lines = pages.key_lines(app.keymap, self._word)
         else:
             lines = pages.theme_lines(self._themes(), app.config.theme, self._word)
-        self._list.empty_text = f"nothing here has {self._word!r} in it"
+        self._list.empty_text = Content(f"nothing here has {self._word!r} in it").markup
         self._list.show(lines, selected)
         titles = [
             Content.styled(page.title(), "bold underline" if page == self._page else "$quiet not bold")
@@ -138,7 +139,7 @@ class SettingsScreen(FramedScreen):
             return
         self._about.update(Content.assemble(visible_line(sentence), "\n", (visible_line(quiet), "$quiet")))
 
-    def on_page_list_selected(self, event: PageList.Selected) -> None:
+    def on_row_list_selected(self, event: PageList.Selected) -> None:
         """Say what it means; a theme is shown as it is."""
         event.stop()
         if self._page == "themes":
@@ -337,11 +338,11 @@ class SettingsScreen(FramedScreen):
 
     def action_move(self, by: int) -> None:
         """Choose another line."""
-        self._list.move(by)
+        self._list.action_move(by)
 
     def action_leap(self, direction: int) -> None:
         """Choose a line a screen further."""
-        self._list.move(direction * max(1, self._list.size.height - 1))
+        self._list.action_page(direction)
 
     def action_find(self) -> None:
         """Show only the lines with a word."""
@@ -365,13 +366,7 @@ class SettingsScreen(FramedScreen):
             self._show_page(self._app.config.theme)
 
     def _confirm(self, question: str, remark: str, act: Callable[[], None]) -> None:
-        def take(text: str) -> str:
-            if text.strip().lower() not in ("y", "yes"):
-                return remark
-            act()
-            return ""
-
-        self._open(question, remark, take)
+        self._open(question, remark, if_yes(act, remark))
 
 
 def _shipped_keys(action_id: str) -> str:

@@ -7,29 +7,17 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Key
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from minigpt_tui.screens.modal import Modal
 
-class KeyQuestion(ModalScreen[str], inherit_bindings=False):
+
+class KeyQuestion(Modal[str], inherit_bindings=False):
     """Answers with the key that was pressed, or with nothing."""
 
     DEFAULT_CSS = """
     KeyQuestion {
-        align: center middle;
-        & > Static {
-            width: auto;
-            min-width: 44;
-            max-width: 90%;
-            height: auto;
-            padding: 1 3;
-            border: round $accent;
-            border-title-color: $accent;
-            border-title-style: bold;
-            border-subtitle-color: $quiet;
-            background: $background;
-            text-align: center;
-        }
+        & > .sheet { width: auto; min-width: 44; max-width: 90%; padding: 1 3; text-align: center; }
     }
     """
 
@@ -45,7 +33,8 @@ class KeyQuestion(ModalScreen[str], inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         """One panel."""
-        panel = Static(Content.assemble(("Press the key", "bold"), "\n", (self._sentence, "$quiet")), id="key-question")
+        words = Content.assemble(("Press the key", "bold"), "\n", (self._sentence, "$quiet"))
+        panel = Static(words, id="key-question", classes="sheet")
         panel.border_title = Content(self._title)
         panel.border_subtitle = "[$key]esc[/] leaves it as it is"
         yield panel

@@ -4,39 +4,31 @@ and the picture of one that it is given, and asks nothing of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.content import Content
-from textual.events import Resize
-from textual.screen import Screen
-from textual.timer import Timer
-from textual.widgets import Static
 
 from engine.device_use import DeviceUse
 from engine.training.runs import RunInfo
-from minigpt_tui.actions import Where, by_id, hint, hints
+from minigpt_tui.actions import Where, by_id, hint
+from minigpt_tui.screens.frame import FramedScreen, Key, fitting
 from minigpt_tui.settings import Session
 from minigpt_tui.training import run_words
 from minigpt_tui.training.run_feed import Picture
 from minigpt_tui.visible import visible, visible_line
-from minigpt_tui.widgets.ask_line import Answer, AskLine
 from minigpt_tui.widgets.device_line import DeviceLine
 from minigpt_tui.widgets.loss_chart import LossChart
 from minigpt_tui.widgets.notice_panel import NoticePanel
 from minigpt_tui.widgets.reading_pane import ReadingPane
 from minigpt_tui.widgets.run_figures import RunFigures
 from minigpt_tui.widgets.run_list import RunList
-from minigpt_tui.widgets.status_line import StatusLine
-from minigpt_tui.widgets.top_line import TopLine
 
 Lower = Literal["chart", "samples", "log"]
 LOWER: tuple[Lower, ...] = ("chart", "samples", "log")
 """What takes turns where there is no room for all; elsewhere the chart is always there."""
 
-REMARK_SECONDS = 4.0
 LOG_LINES = 400
 """So many lines of the end of a log are shown."""
 
@@ -44,14 +36,15 @@ CRASH_LOG_LINES = 3
 TAILS = {1.0: "", 0.5: "last half", 0.1: "last tenth"}
 
 
-class TrainView(Screen[None]):
+class TrainView(FramedScreen):
     """The parts of the screen, brought up to date when its heir says so."""
 
+    NAME = "Train"
+    BACK = "run_back"
+    SAFE = "The runs go on."
     CSS_PATH = "train.tcss"
     AUTO_FOCUS = "#runs"
     PLACES: ClassVar[dict[str, Where]] = {"runs": Where.RUNS, "": Where.TRAIN}
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny-width"), (60, "-narrow"), (100, "-wide"), (132, "-roomy")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-tiny-height"), (20, "-low"), (30, "-tall")]  # noqa: RUF012
 
     def __init__(self, session: Session) -> None:
         """Make the parts.
@@ -67,24 +60,17 @@ class TrainView(Screen[None]):
         self._lower: Lower = "chart"
         self._sample = -1  # which one is shown; -1 for the latest
         self._tail = 1.0
-        self._top = TopLine(id="top")
         self._runs = RunList(id="runs")
-        self._run = Vertical(id="run")
+        self._runs.add_class("panel")
+        self._run = Vertical(id="run", classes="panel")
         self._figures = RunFigures(id="figures")
         self._crash = NoticePanel(id="crash")
         self._chart = LossChart(id="chart")
         self._reading = ReadingPane(id="reading")
         self._device = DeviceLine(id="device")
-        self._notice = NoticePanel(id="notice")
-        self._status = StatusLine(id="status")
-        self._ask = AskLine(id="ask")
-        self._too_small = Static(id="too-small", markup=False)
-        self._remark: Content | None = None
-        self._remark_timer: Timer | None = None
 
-    def compose(self) -> ComposeResult:
-        """Top line, the list and the chosen run, bottom line."""
-        yield self._top
+    def body(self) -> ComposeResult:
+        """The list and the chosen run."""
         with Container(id="training"):
             yield self._runs
             with self._run:
@@ -93,18 +79,11 @@ class TrainView(Screen[None]):
                 yield self._chart
                 yield self._reading
                 yield self._device
-        yield self._notice
-        yield self._status
-        yield self._ask
-        yield self._too_small
 
     def on_mount(self) -> None:
         """Fill in what does not change."""
-        self._top.current = "Train"
         self._runs.border_title = Content(self._whose_runs())
         self._chart.empty_text = "nothing to draw yet"
-        self._show_borders()
-        self._show_status()
 
     def _no_runs(self) -> str:
         """What stands in an empty list, as markup."""
@@ -113,14 +92,6 @@ class TrainView(Screen[None]):
     def _whose_runs(self) -> str:
         """The title of the list."""
         return "Runs"
-
-    def on_resize(self, event: Resize) -> None:
-        """Say so where the terminal is too small, and fit the lower borders."""
-        self._too_small.update(
-            f"minigpt needs 60 columns and 20 rows;\nthis terminal has {event.size.width} and {event.size.height}.\n\n"
-            f"The runs go on. {by_id('quit').shown} quits."
-        )
-        self.call_after_refresh(self._show_all)
 
     # What is shown.
 
@@ -151,7 +122,7 @@ class TrainView(Screen[None]):
             del self._asked[name]  # it has come true
         if self.is_current:
             self._show_borders()
-            self._show_status()
+            self.show_status()
 
     def _expected(self) -> set[str]:
         """The names of runs that were asked for and are not there yet."""
@@ -163,9 +134,9 @@ class TrainView(Screen[None]):
         if not name or self._picture is None:
             self._show_picture(None)
 
-    def _show_all(self) -> None:
+    def fit(self) -> None:
+        """Show the run anew."""
         self._show_picture(self._picture)
-        self._show_status()
 
     def _show_picture(self, picture: Picture | None) -> None:
         """Bring the right side up to date, and with it what the list says of this run: keys act on what is seen."""
@@ -192,17 +163,17 @@ class TrainView(Screen[None]):
 
     def _show_borders(self) -> None:
         run = self.chosen
-        keys = ["run_start", "run_another", "run_open"] if run else ["run_start"]
+        keys: list[Key] = ["run_start", "run_another", "run_open"] if run else ["run_start"]
         if self.has_class("-narrow"):
             keys += ["run_rename", "run_remove", "run_prune"] if run else []
-        self._runs.border_subtitle = _fitting(keys, self._runs.outer_size.width - 6)
+        self._runs.border_subtitle = fitting(keys, self._runs.outer_size.width - 6)
         if run is None:
             self._run.border_title, self._run.border_subtitle = Content("Run"), ""
             return
         self._run.border_title = Content(run_words.title(run, self._asked.get(run.name, ("", ""))[1]))
-        self._run.border_subtitle = _fitting(self._run_keys(run), self._run.outer_size.width - 6)
+        self._run.border_subtitle = fitting(self._run_keys(run), self._run.outer_size.width - 6)
 
-    def _run_keys(self, info: RunInfo) -> list[str | tuple[str, str]]:
+    def _run_keys(self, info: RunInfo) -> list[Key]:
         """The keys of the run's panel, the most wanted first, each with the word for what it does now."""
         following = {"chart": "samples", "samples": "log", "log": "chart"}[self._lower]
         if not self.has_class("-low"):
@@ -251,8 +222,13 @@ class TrainView(Screen[None]):
             return
         place = len(samples) - 1 if self._sample < 0 else min(self._sample, len(samples) - 1)
         sample = samples[place]
-        steps = f"[$key]\\[[/] ‹ {place + 1} of {len(samples)} › [$key]][/]"
-        self._reading.border_title = Content(f"sample at step {sample.step:,}  ") + Content.from_markup(steps)
+        before, after = by_id("sample_before").shown, by_id("sample_after").shown
+        self._reading.border_title = Content.assemble(
+            f"sample at step {sample.step:,}  ",
+            (before, "$key"),
+            f" ‹ {place + 1} of {len(samples)} › ",
+            (after, "$key"),
+        )
         self._reading.show(Content.assemble((visible(sample.prompt), "$prompt-text"), visible(sample.text)))
 
     def show_device(self, use: DeviceUse) -> None:
@@ -260,63 +236,14 @@ class TrainView(Screen[None]):
         self._top.note = run_words.machine_text(use)
         self._device.use = use
 
-    def _show_status(self) -> None:
+    def status(self) -> tuple[Content, bool]:
+        """How many runs are under way."""
         runs = self._runs.runs
         under_way = sum(run.is_under_way for run in runs)
         none = "no runs yet" if self._listed else "looking for runs…"
         words = f"{under_way} of {len(runs)} runs under way" if runs else none
-        words = f"{words} · bell on" if self._session.bell else words
-        self._status.running = under_way > 0
-        self._status.state = self._remark or Content(words)
-
-    # What is said and asked.
-
-    def say(self, remark: str) -> None:
-        """A remark in the status line, for a while."""
-        self._remark = Content(visible_line(remark))
-        if self._remark_timer is not None:
-            self._remark_timer.stop()
-        self._remark_timer = self.set_timer(REMARK_SECONDS, self._end_remark)
-        self._show_status()
-
-    def _end_remark(self) -> None:
-        self._remark = None
-        self._show_status()
-
-    def tell(self, title: str, sentences: str, keys: Sequence[str] = ()) -> None:
-        """Say in a panel what happened, what is safe and which keys go on.
-
-        Args:
-            title: A few words.
-            sentences: What happened and what is safe.
-            keys: The actions that go on.
-        """
-        self._notice.tell(
-            visible_line(title), sentences, hints(keys) + (" · " if keys else "") + hint("run_back", "dismiss")
-        )
-
-    def _open(self, question: str, remark: str, take: Answer, value: str = "") -> None:
-        """Ask in the status line's place."""
-        self.add_class("-asking")
-        self._ask.ask(visible_line(question), remark, take, value=value)
-
-    def on_ask_line_closed(self, event: AskLine.Closed) -> None:
-        """Go back to where the question was asked."""
-        self.remove_class("-asking")
-        if event.back_to is not None or self.focused is None:
-            (event.back_to or self._runs).focus()
+        return Content(f"{words} · bell on" if self._session.bell else words), under_way > 0
 
 
 def _quiet(text: str) -> Content:
     return Content.styled(text, "$quiet")
-
-
-def _fitting(actions: Sequence[str | tuple[str, str]], room: int) -> Content:
-    """Hints for as many actions as there is room for; the help has the others."""
-    parts = [hint(action) if isinstance(action, str) else hint(*action) for action in actions]
-    while parts:
-        content = Content.from_markup(" · ".join(parts))
-        if content.cell_length <= room:
-            return content
-        parts.pop()
-    return Content("")

@@ -72,7 +72,8 @@ class AskLine(Horizontal):
         Args:
             question: What is asked for.
             remark: The range, or what enter does.
-            answer: Called with the text on enter; what it returns is shown, and keeps the line open.
+            answer: Called with the text on enter; what it returns is shown, and keeps the line open. It may ask the
+                next question itself.
             value: What stands there already.
             typed: What the reader typed already, in place of `value`.
         """
@@ -103,12 +104,13 @@ class AskLine(Horizontal):
         self._say(problem if wrong else self._remark, wrong=wrong)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Hand the answer on."""
+        """Hand the answer on; whoever takes it may ask for something else."""
         event.stop()
-        if problem := self._answer(event.value):
+        answer = self._answer
+        if problem := answer(event.value):
             self._refused = (event.value, problem)
             self._say(problem, wrong=True)
-        else:
+        elif self._answer is answer:
             self.action_close()
 
     def on_descendant_blur(self, event: DescendantBlur) -> None:
@@ -124,3 +126,20 @@ class AskLine(Horizontal):
         if self.is_open:
             self.remove_class("-open")
             self.post_message(self.Closed(back_to))
+
+
+def if_yes(then: Callable[[], object], otherwise: str) -> Answer:
+    """Takes a yes, and nothing else.
+
+    Args:
+        then: Done then.
+        otherwise: What is said of any other answer.
+    """
+
+    def take(text: str) -> str:
+        if text.strip().lower() not in ("y", "yes"):
+            return otherwise
+        then()
+        return ""
+
+    return take

@@ -13,19 +13,16 @@ from typing import ClassVar
 
 from textual.binding import BindingType
 from textual.content import Content
-from textual.events import Click, Resize
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import reactive
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
-from textual.visual import Visual
 from textual.widget import Widget
 
 from minigpt_tui.actions import Where, bindings
 from minigpt_tui.history.dates import local
 from minigpt_tui.history.rows import Row
 from minigpt_tui.visible import visible_line
+from minigpt_tui.widgets.line_list import LineList
 
 KEPT = 2000
 """Rows that are remembered."""
@@ -37,16 +34,8 @@ MODEL = 14
 TIME = 6
 
 
-class HistoryList(ScrollView, can_focus=True):
+class HistoryList(LineList):
     """A table without lines."""
-
-    DEFAULT_CSS = """
-    HistoryList {
-        overflow-x: hidden;
-        overflow-y: auto;
-        scrollbar-size-vertical: 1;
-    }
-    """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(Where.ENTRIES)]
 
@@ -55,9 +44,6 @@ class HistoryList(ScrollView, can_focus=True):
 
     marked: reactive[frozenset[int]] = reactive(frozenset())
     """The numbers of those that were selected together."""
-
-    empty_text: reactive[str] = reactive("")
-    """What stands here while there is none, as markup."""
 
     @dataclass
     class Selected(Message):
@@ -103,7 +89,7 @@ class HistoryList(ScrollView, can_focus=True):
         self._asked.clear()
         self._fit()
         if self.index() < 0:
-            self._choose(place)
+            self.choose(place)
         self.refresh()
 
     def extend(self, ids: array[int]) -> None:
@@ -142,41 +128,13 @@ class HistoryList(ScrollView, can_focus=True):
             self.set_reactive(Widget.virtual_size, size)
             self._scroll_update(size)
 
-    def watch_selected(self) -> None:
-        """Bring it into view."""
-        if (place := self.index()) >= 0:
-            self.scroll_to_region(Region(0, place, 1, 1), animate=False, force=True)
-        self.refresh()
-
-    def on_resize(self, event: Resize) -> None:
-        """Keep it in view."""
-        self._fit()
-        self.watch_selected()
-
-    def on_focus(self) -> None:
-        """Mark the chosen row."""
-        self.refresh()
-
-    def on_blur(self) -> None:
-        """Unmark it."""
-        self.refresh()
-
-    def render_line(self, y: int) -> Strip:
+    def line(self, place: int, width: int) -> Content:
         """One text."""
-        width, place = self.scrollable_content_region.width, y + self.scroll_offset.y
-        lines = self.empty_text.split("\n")
-        if place < len(self._ids):
-            number = self._ids[place]
-            row = self._rows.get(number)
-            if row is None:
-                self._ask_around(place)
-            content = self._line(number, row, width)
-        elif not self._ids and y < len(lines):
-            content = Content.from_markup(lines[y]).stylize_before("$quiet")
-        else:
-            return Strip.blank(width, self.rich_style)
-        [strip] = Visual.to_strips(self, content, width, 1, self.visual_style, apply_selection=False, pad=True)
-        return strip
+        number = self._ids[place]
+        row = self._rows.get(number)
+        if row is None:
+            self._ask_around(place)
+        return self._line(number, row, width)
 
     def _ask_around(self, place: int) -> None:
         """Ask for a row, and for a page on either side."""
@@ -219,34 +177,17 @@ class HistoryList(ScrollView, can_focus=True):
 
     # What the reader does.
 
-    def _choose(self, place: int) -> None:
+    def choose(self, place: int) -> None:
+        """Choose the text at a place, or the nearest there is."""
         number = self._ids[max(0, min(len(self._ids) - 1, place))] if self._ids else 0
         if number != self.selected:
             self.selected = number
             self.post_message(self.Selected(number))
 
-    def action_move(self, rows: int) -> None:
-        """Choose a text so many rows further down."""
-        self._choose(self.index() + rows)
-
-    def action_page(self, pages: int) -> None:
-        """Choose a text a page further down."""
-        self.action_move(pages * max(1, self.size.height - 1))
-
-    def action_open_entry(self) -> None:
+    def action_open(self) -> None:
         """Say that the chosen one is wanted."""
         if self.selected:
             self.post_message(self.OpenRequested())
-
-    def on_click(self, event: Click) -> None:
-        """Choose the text under the mouse; twice opens it."""
-        if (offset := event.get_content_offset(self)) is None:
-            return
-        place = offset.y + self.scroll_offset.y
-        if place < len(self._ids):
-            self._choose(place)
-            if event.chain > 1:
-                self.action_open_entry()
 
 
 def when(seconds: float, now: dt.datetime | None = None) -> str:

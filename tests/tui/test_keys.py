@@ -9,6 +9,7 @@ from minigpt_tui.actions import Where, all_actions, by_id, hint, shipped, use_ke
 from minigpt_tui.config_file import config_path
 from minigpt_tui.keymap import _TOGETHER, clashes, resolve, shown_keys
 from minigpt_tui.palette import ActionProvider
+from minigpt_tui.screens.prompt_list import PromptList
 
 pytest_plugins = ("play_fixtures",)
 
@@ -182,6 +183,15 @@ async def test_borders_footer_help_and_palette_show_the_key_in_force(make_app, c
         options = pilot.app.screen.query_one("CommandList")
         shown_names = [str(options.get_option_at_index(index).hit.text) for index in range(options.option_count)]
         assert "Again  (^g)" in shown_names
+
+
+async def test_what_is_empty_names_the_keys_in_force(make_app, keys):
+    keys(generate="ctrl+r", prompts="ctrl+o", library_save="ctrl+b")
+    async with make_app().run_test(size=WIDE) as pilot:
+        await pilot.press("f3")
+        await settled(pilot)
+        assert "^r writes all columns" in " ".join(shown(pilot.app, "#column-0").replace("│", " ").split())
+        assert PromptList("").nothing_to_keep().endswith("then ^o and ^b keep it.")
 
 
 async def test_conflicts_in_the_file_are_told_at_the_start(make_app, client, keys):

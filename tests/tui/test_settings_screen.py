@@ -32,8 +32,8 @@ async def open_settings(pilot, page: str = "") -> PageList:
 async def choose(pilot, key: str) -> None:
     """Go to a line at once."""
     lines = pilot.app.screen.query_one(PageList)
-    keys = [line.key for line in lines.lines if line.key]
-    lines.move(keys.index(key) - keys.index(lines.selected))
+    keys = [line.key for line in lines.rows if line.key]
+    lines.action_move(keys.index(key) - keys.index(lines.selected))
     await pilot.pause()
     assert lines.selected == key
 
@@ -210,9 +210,9 @@ async def test_lines_are_found_by_a_word(make_app):
     async with make_app().run_test(size=WIDE) as pilot:
         page = await open_settings(pilot, "k")
         await press_key(pilot, "slash", *"temperature", "enter")
-        assert {line.key for line in page.lines if line.key} == {"lower_temperature", "raise_temperature"}
+        assert {line.key for line in page.rows if line.key} == {"lower_temperature", "raise_temperature"}
         await pilot.press("escape")
-        assert len(page.lines) > 50
+        assert len(page.rows) > 50
 
 
 async def test_a_theme_is_shown_before_it_is_taken(make_app):
@@ -239,12 +239,12 @@ async def test_a_theme_is_shown_before_it_is_taken(make_app):
 async def test_the_mouse_chooses_turns_and_opens(make_app):
     async with make_app().run_test(size=WIDE) as pilot:
         page = await open_settings(pilot)
-        row = next(place for place, line in enumerate(page.lines) if line.key == "device")
+        row = next(place for place, line in enumerate(page.rows) if line.key == "device")
         await pilot.click("#page", offset=(5, row + 1))
         assert page.selected == "device"
         await pilot.click("#page", offset=(34, row + 1))  # the sign after `auto`
         assert pilot.app.config.device == "cpu"
-        row = next(place for place, line in enumerate(page.lines) if line.key == "model")
+        row = next(place for place, line in enumerate(page.rows) if line.key == "model")
         await pilot.click("#page", offset=(5, row + 1), times=2)
         await settled(pilot)
         assert pilot.app.screen.has_class("-asking")

@@ -66,7 +66,8 @@ async def test_what_was_decided_holds_from_the_first_text_to_the_next_start(deci
 
         await pilot.press("f9", "k")
         await until(pilot, lambda: app.screen.NAME == "Settings", "the settings")
-        app.screen.query_one("#page")._choose("continue")
+        page = app.screen.query_one("#page")
+        page.choose(next(place for place, row in enumerate(page.rows) if row.key == "continue"))
         await pilot.press("enter")
         await pilot.pause()
         await pilot.press("f10")

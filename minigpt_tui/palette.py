@@ -143,7 +143,7 @@ def model_facts(info: CheckpointInfo) -> str:
         return visible_line(f"damaged: {info.problem}")
     facts = [info.family]
     if info.parameters:  # nothing is known of a server's
-        facts += [count_text(info.parameters), f"{info.tokenizer} {info.vocab_size}".strip()]
+        facts += [count_text(info.parameters), f"{info.tokenizer} {info.vocab_size or ''}".strip()]
     if info.val_loss is not None:
         facts.append(f"validation loss {info.val_loss:.2f}")
     if info.trained_on:

@@ -64,6 +64,7 @@ class Bridge:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._session = uuid.uuid4().hex[:8]  # numbers of pieces are of this process alone, and so are texts
         self._default = ""
+        self._known: dict[str, Model] = {}
 
     def take(self, request: Request | Error) -> None:
         """Begin to answer a request."""
@@ -120,14 +121,17 @@ class Bridge:
     async def _find(self, name: str) -> Model:
         """The model of a name; the server's first one for none."""
         models = await self._api.models()
+        if not models and not name:
+            raise ModelNotFoundError(f"{self._api.name} tells of no model", "load one there, or name it with --model")
         if not models:
-            raise ModelNotFoundError(f"{self._api.name} has no model", "load one there")
+            models = [Model(name)]  # some tell only of what they have stored; it will say if it has not this one
         found = next((model for model in models if not name or model.id == name), None)
         if found is None:
             raise ModelNotFoundError(
                 f"{self._api.name} has no model {name!r}", f"it has {', '.join(model.id for model in models[:8])}"
             )
         self._default = self._default or models[0].id
+        self._known[found.id] = found
         return found
 
     async def _load(self, request: Load) -> None:
@@ -169,7 +173,14 @@ class Bridge:
             prompt, tokens = self._pieces.text_of(request.prompt_tokens), request.prompt_tokens
         model = request.model or self._default or (await self._find("")).id
         text = self._texts[request.id] = ServerText(
-            self._api, self._habits, self._pieces, self._send, request, model=model, prompt=prompt, tokens=tokens
+            self._api,
+            self._habits,
+            self._pieces,
+            self._send,
+            request,
+            model=self._known.get(model, Model(model)),
+            prompt=prompt,
+            tokens=tokens,
         )
         await text.run()
 

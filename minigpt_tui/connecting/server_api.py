@@ -4,6 +4,7 @@ words. The key goes into one header, and is never told.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,8 @@ TIMEOUT = httpx.Timeout(connect=10.0, read=180.0, write=60.0, pool=10.0)
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_WORDS = 400
+MAX_TOKEN = 100
+PROPS_SECONDS = 5.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -28,11 +31,13 @@ class Model(msgspec.Struct, frozen=True):
 
     Attributes:
         context: Tokens that it sees at most; 0 where that is not told.
+        llama_cpp: Whether llama.cpp's server has it.
     """
 
     id: str
     parameters: int = 0
     context: int = 0
+    llama_cpp: bool = False
 
 
 class TopToken(msgspec.Struct):
@@ -40,14 +45,20 @@ class TopToken(msgspec.Struct):
 
     token: str
     logprob: float
+    id: Any = None
 
 
 class ToldToken(msgspec.Struct):
-    """A token with its logprob, as chat completions have it."""
+    """A token with its logprob, as chat completions have it.
+
+    Attributes:
+        id: Its number in the vocabulary, which llama.cpp's server tells.
+    """
 
     token: str
     logprob: float | None = None
     top_logprobs: list[TopToken] | None = None
+    id: Any = None
 
 
 class Logprobs(msgspec.Struct):
@@ -68,11 +79,18 @@ class Choice(msgspec.Struct):
     logprobs: Logprobs | None = None
 
 
+class Usage(msgspec.Struct):
+    """How many tokens a completion has, so far or in all."""
+
+    completion_tokens: int | None = None
+
+
 class Piece(msgspec.Struct):
     """What an event or an answer says."""
 
     choices: list[Choice] | None = None
     error: Any = None
+    usage: Usage | None = None
 
 
 class ServerApi:
@@ -85,6 +103,7 @@ class ServerApi:
 
     def __init__(self, url: str, key: str = "") -> None:
         self.url, self._key = url, key
+        self._root = url.removesuffix("/v1")
         host = urlsplit(url).hostname or ""
         self.name = urlsplit(url).netloc
         headers = {"User-Agent": "minigpt-tui"} | ({"Authorization": f"Bearer {key}"} if key else {})
@@ -101,38 +120,49 @@ class ServerApi:
         Raises:
             MiniGPTError: The server is not there, or does not tell.
         """
-        async with self._answer("GET", "/models") as response:
+        async with self._answer("GET", "/v1/models") as response:
             body = _decode(await _read(response, self.name), dict[str, Any], self.name)
         entries = body.get("data")
         if not isinstance(entries, list):
             raise self._other_api("its list of models is none")
         return [_model(entry) for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
 
+    async def beginning(self) -> str:
+        """What has to be sent to begin a text of nothing; empty for nothing.
+
+        llama.cpp's server writes nothing from an empty prompt, and tells the token that its model's texts begin with.
+        """
+        try:
+            async with asyncio.timeout(PROPS_SECONDS), self._answer("GET", "/props") as response:
+                props = _decode(await _read(response, self.name), dict[str, Any], self.name)
+        except (MiniGPTError, TimeoutError):
+            return ""  # another server; if it is gone, what is asked next will say so
+        token = props.get("bos_token")
+        return token if isinstance(token, str) and len(token) <= MAX_TOKEN else ""
+
     async def complete(self, body: dict[str, Any]) -> Piece:
         """A completion as a whole. Raises as `stream` does."""
-        async with self._answer("POST", "/completions", body) as response:
+        async with self._answer("POST", "/v1/completions", body) as response:
             piece: Piece = _decode(await _read(response, self.name), Piece, self.name)
         return self._sound(piece)
 
-    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Choice, None]:
+    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
         """The pieces of a completion as they come; it ends when the server says that it is whole.
 
         Raises:
             MiniGPTError: The server refuses, fails, breaks off, or says what is no completion.
         """
-        async with self._answer("POST", "/completions", {**body, "stream": True}) as response:
+        async with self._answer("POST", "/v1/completions", {**body, "stream": True}) as response:
             if "text/event-stream" not in response.headers.get("content-type", ""):
-                piece = _decode(await _read(response, self.name), Piece, self.name)  # one that does not stream
-                for choice in self._sound(piece).choices or []:
-                    yield choice
+                yield self._sound(_decode(await _read(response, self.name), Piece, self.name))  # it does not stream
                 return
             events, whole = EventStream(), False
             async for event in self._events(response, events):
                 if event.strip() == b"[DONE]":
                     return
-                for choice in self._sound(_decode(event, Piece, self.name)).choices or []:
-                    whole |= choice.finish_reason is not None
-                    yield choice
+                piece = self._sound(_decode(event, Piece, self.name))
+                whole |= any(choice.finish_reason is not None for choice in piece.choices or ())
+                yield piece
         if not whole:
             raise WorkerError(f"{self.name} broke off in the middle of the text", "see what the server says")
 
@@ -154,7 +184,7 @@ class ServerApi:
         try:
             content = None if body is None else msgspec.json.encode(body)
             headers = {} if body is None else {"Content-Type": "application/json"}
-            async with self._client.stream(method, self.url + path, content=content, headers=headers) as response:
+            async with self._client.stream(method, self._root + path, content=content, headers=headers) as response:
                 if response.status_code >= 300:
                     raise await self._refusal(response, path)
                 yield response
@@ -190,10 +220,12 @@ class ServerApi:
             case 404 if "model" in said.lower():
                 return ModelNotFoundError(f"{self.name} does not have that model{words}", "choose one of its models")
             case 404 | 405:
-                return WorkerError(f"{self.name} has no {self.url.rpartition('/')[2]}{path}{words}", "see the address")
+                return WorkerError(f"{self.name} has no {path[1:]}{words}", "see the address")
             case 429:
                 wait = f"try again in {after} s" if after.isdecimal() else "try again later"
                 return WorkerError(f"{self.name} has too much to do{words}", wait)
+            case 503 if "loading" in said.lower():
+                return WorkerError(f"{self.name} is not ready{words}", "try again in a moment")
             case _ if status >= 500:
                 wait = f"try again in {after} s" if after.isdecimal() else "see what the server says"
                 return WorkerError(f"{self.name} failed with status {status}{words}", wait)
@@ -255,7 +287,10 @@ def _model(entry: dict[str, Any]) -> Model:
     return Model(
         id=entry["id"],
         parameters=_count(entry.get("parameters"), meta.get("n_params")),
-        context=_count(entry.get("max_model_len"), entry.get("context_length"), meta.get("n_ctx_train")),
+        context=_count(
+            entry.get("max_model_len"), entry.get("context_length"), meta.get("n_ctx"), meta.get("n_ctx_train")
+        ),
+        llama_cpp=entry.get("owned_by") == "llamacpp",
     )
 
 

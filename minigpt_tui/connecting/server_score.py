@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
 
-from engine.errors import DataError, InvalidSettingError
+from engine.errors import DataError, InvalidSettingError, MiniGPTError
 from engine.inference.stream import UNTOLD
 from minigpt_tui.connecting.server_api import Piece
-from minigpt_tui.connecting.server_text import MOST_LOGPROBS, Told, tokens_of
+from minigpt_tui.connecting.server_text import MOST_LOGPROBS
+from minigpt_tui.connecting.server_tokens import Told, tokens_of
+
+UNKNOWN, KNOWN_BY = "the server does not tell how likely a given text is", "one that has `echo` with `logprobs` does"
 
 
 class Api(Protocol):
@@ -41,16 +44,19 @@ async def score(api: Api, model: str, text: str, alternatives: int) -> Surprise:
     """
     wanted = min(MOST_LOGPROBS, max(1, alternatives))
     body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": wanted}
-    piece = await api.complete(body)
+    try:
+        piece = await api.complete(body)
+    except MiniGPTError as error:
+        if "echo" in error.message:  # llama.cpp's server fails by it
+            raise InvalidSettingError(UNKNOWN, KNOWN_BY) from None
+        raise
     tokens: list[Told] = []
     for one in tokens_of((piece.choices or [])[0]) if piece.choices else []:
         if sum(len(known) for known, _, _ in tokens) >= len(text):
             break  # what it wrote itself
         tokens.append(one)
     if "".join(known for known, _, _ in tokens) != text or any(logprob == UNTOLD for _, logprob, _ in tokens[1:]):
-        raise InvalidSettingError(
-            "the server does not tell how likely a given text is", "one that has `echo` with `logprobs` does"
-        )
+        raise InvalidSettingError(UNKNOWN, KNOWN_BY)
     if len(tokens) < 2:
         raise DataError("the text is too short to score", "it needs at least two tokens")
     total = -sum(logprob for _, logprob, _ in tokens[1:])

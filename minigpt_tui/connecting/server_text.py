@@ -14,9 +14,11 @@ from typing import Any, Protocol
 
 from engine.config import ENDLESS, SamplingParams
 from engine.errors import InvalidSettingError, MiniGPTError
-from engine.inference.stream import UNTOLD, Alternative, Token
+from engine.inference.stream import Alternative, Token
 from engine.worker.protocol import Done, Event, Generate, ParamsChanged, SetParams, Started, Tokens
-from minigpt_tui.connecting.server_api import Choice, Logprobs
+from minigpt_tui.connecting.server_api import Choice, Model, Piece
+from minigpt_tui.connecting.server_tokens import tokens_of
+from minigpt_tui.connecting.server_window import Window
 
 STRETCH = 256
 """An endless text is asked for in stretches of so many tokens."""
@@ -28,6 +30,9 @@ CATCH_UP_SECONDS = 0.05
 
 EXTENSIONS = ("top_k", "min_p", "repetition_penalty")
 """What OpenAI's own API does not know; others do."""
+
+LLAMA_CPP_ORDER = ["penalties", "temperature", "top_k", "top_p", "min_p"]
+"""llama.cpp's server has the temperature last unless told otherwise, and penalises the last 64 tokens alone."""
 
 NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
@@ -41,6 +46,7 @@ class Pieces:
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
         self._texts: list[str] = []
+        self._starts: dict[int, str] = {}
 
     def id_of(self, text: str) -> int:
         """The number of a piece."""
@@ -48,6 +54,18 @@ class Pieces:
             self._ids[text] = len(self._texts)
             self._texts.append(text)
         return self._ids[text]
+
+    def id_of_start(self, sent: str) -> int:
+        """The number of what a text of nothing begins with, which is sent and not shown."""
+        id = next((id for id, known in self._starts.items() if known == sent), len(self._texts))
+        if id == len(self._texts):
+            self._texts.append("")
+            self._starts[id] = sent
+        return id
+
+    def start_of(self, ids: tuple[int, ...]) -> str:
+        """What is sent before the text that these are of."""
+        return self._starts.get(ids[0], "") if ids else ""
 
     def text_of(self, ids: tuple[int, ...]) -> str:
         """The text that these are of.
@@ -63,8 +81,11 @@ class Pieces:
 class Api(Protocol):
     """What streams completions."""
 
-    def stream(self, body: dict[str, Any]) -> AsyncGenerator[Choice, None]:
+    def stream(self, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
         """The pieces of one."""
+
+    async def beginning(self) -> str:
+        """What has to be sent to begin a text of nothing."""
 
 
 class Habits:
@@ -94,7 +115,7 @@ class ServerText:
 
     Args:
         request: What the app wants.
-        model: The name that the server knows.
+        model: Who writes it, as far as the server tells.
         prompt: The text to write on from.
         tokens: Its pieces by their numbers.
     """
@@ -107,20 +128,22 @@ class ServerText:
         send: Callable[[Event], None],
         request: Generate,
         *,
-        model: str,
+        model: Model,
         prompt: str,
         tokens: tuple[int, ...],
     ) -> None:
         self._api, self._habits, self._pieces, self._send = api, habits, pieces, send
         self._request, self._model = request, model
-        self._prompt, self._tokens = prompt, tokens
+        self._prompt, self._tokens, self._start = prompt, tokens, pieces.start_of(tokens)
         self._params, self._pace = request.params, request.pace
         seed = request.params.seed
         self._seed = random.SystemRandom().randrange(2**31) if seed is None else seed
         self._written: list[str] = []
+        self._unseen = 0  # tokens that were written and had no piece of their own, such as half characters
+        self._window = Window(model.context)
         self._wanted: SamplingParams | None = None
         self._cancelled = False
-        self._stretch: asyncio.Task[str] | None = None
+        self._stretch: asyncio.Task[tuple[str, bool]] | None = None
         self._turned = asyncio.Event()
         self._next_at = 0.0
         self._asked_at = time.monotonic()
@@ -155,6 +178,8 @@ class ServerText:
             raise InvalidSettingError(
                 "a recorded text with changes of settings cannot be replayed by a server", "write it again instead"
             )
+        if not self._tokens and (start := await self._api.beginning()):
+            self._tokens, self._start = (self._pieces.id_of_start(start),), start
         self._send(Started(id=request.id, prompt=self._prompt, prompt_tokens=self._tokens, seed=self._seed))
         reason = ""
         while not reason:
@@ -187,7 +212,7 @@ class ServerText:
             return "length"
         self._stretch = asyncio.create_task(self._write(room))
         try:
-            reason = await self._stretch
+            reason, whole = await self._stretch
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -196,36 +221,47 @@ class ServerText:
             return ""  # `cancel` or `change` has broken it off, and the next round heeds that
         finally:
             self._stretch = None
-        if reason == "length" and self._params.max_new_tokens == ENDLESS and len(self._written) > before:
+        more = self._params.max_new_tokens == ENDLESS or not whole
+        if reason == "length" and more and len(self._written) > before:
             return ""
         return "length" if reason == "length" else "stop"
 
     @property
     def _room(self) -> int:
         limit = self._params.max_new_tokens
-        return STRETCH if limit == ENDLESS else limit - len(self._written)
+        return STRETCH if limit == ENDLESS else limit - len(self._written) - self._unseen
 
-    async def _write(self, room: int) -> str:
-        """One request, without what the server was found not to take; its finish reason."""
+    async def _write(self, room: int) -> tuple[str, bool]:
+        """One request, without what the server was found not to take; its finish reason, and whether all `room` tokens
+        were asked for and came.
+        """
         while True:
-            body = self._body(room)
+            asked = min(room, self._window.most or room)
+            body = self._body(asked)
+            before, reason, told = len(self._written), "", None
             try:
-                reason = ""
-                async with aclosing(self._api.stream(body)) as choices:
-                    async for choice in choices:
-                        await self._take(choice)
-                        reason = choice.finish_reason or reason
+                async with aclosing(self._api.stream(body)) as pieces:
+                    async for piece in pieces:
+                        for choice in piece.choices or ():
+                            await self._take(choice)
+                            reason = choice.finish_reason or reason
+                        told = piece.usage.completion_tokens if piece.usage is not None else told
             except MiniGPTError as error:
-                if not self._habits.learn(error, body, self._params):
-                    raise
-            else:
-                return reason or "stop"
+                learned = self._habits.learn(error, body, self._params)
+                if learned or self._window.shrink(error, body["prompt"], asked):
+                    continue
+                if not body["prompt"] and (isinstance(error, InvalidSettingError) or "failed" in error.message):
+                    raise InvalidSettingError(error.message, "it may want a first word: type a prompt") from None
+                raise
+            if told is not None:
+                self._unseen += max(0, told - (len(self._written) - before))
+            return reason or "stop", asked == room and (told is None or told >= asked)
 
     def _body(self, room: int) -> dict[str, Any]:
         params = self._params
         body: dict[str, Any] = {
-            "model": self._model,
-            "prompt": self._prompt + "".join(self._written),
+            "model": self._model.id,
+            "prompt": (self._start + self._prompt + "".join(self._written))[self._window.start :],
             "max_tokens": room,
             "temperature": params.temperature,
             "top_p": params.top_p,
@@ -238,6 +274,8 @@ class ServerText:
             body["logprobs"] = min(self._request.alternatives, MOST_LOGPROBS)
         if params.repetition_penalty != 1.0:
             body["repeat_penalty"] = params.repetition_penalty  # llama.cpp's name for it
+        if self._model.llama_cpp:
+            body |= {"samplers": LLAMA_CPP_ORDER, "repeat_last_n": self._model.context or 64}
         unwanted = {name for name in self._habits.refused if getattr(params, name, None) == NEUTRAL.get(name)}
         return {name: value for name, value in body.items() if name not in unwanted}
 
@@ -275,44 +313,3 @@ class ServerText:
         if self._pace:
             now = time.monotonic()  # the beat goes on from when the token was due, if that was not long ago
             self._next_at = (self._next_at if self._next_at > now - CATCH_UP_SECONDS else now) + 1 / self._pace
-
-
-Told = tuple[str, float, tuple[tuple[str, float], ...]]
-
-
-def tokens_of(choice: Choice) -> list[Told]:
-    """The tokens of a piece of text: what each says, its logprob, and what could have come, the likeliest first.
-
-    Where a server does not tell them, or tells others than the text is made of (half characters have no text), the
-    piece counts as one token of which nothing is known.
-    """
-    text = choice.text or ""
-    if choice.logprobs is not None:
-        told = _told(choice.logprobs)
-        if told and "".join(piece for piece, _, _ in told) == text:
-            return [one for one in told if one[0]]
-    return [(text, UNTOLD, ())] if text else []
-
-
-def _told(logprobs: Logprobs) -> list[Told]:
-    if logprobs.content is not None:
-        return [
-            (one.token, _logprob(one.logprob), _sorted({top.token: top.logprob for top in one.top_logprobs or ()}))
-            for one in logprobs.content
-        ]
-    tokens = logprobs.tokens or []
-    own = logprobs.token_logprobs or [None] * len(tokens)
-    tops = logprobs.top_logprobs or [None] * len(tokens)
-    if not len(tokens) == len(own) == len(tops):
-        return []
-    return [(token, _logprob(one), _sorted(top or {})) for token, one, top in zip(tokens, own, tops, strict=True)]
-
-
-def _logprob(value: float | None) -> float:
-    """At most 0, or that it was not told."""
-    return UNTOLD if value is None or math.isnan(value) else max(-1e4, min(0.0, value))
-
-
-def _sorted(top: dict[str, float]) -> tuple[tuple[str, float], ...]:
-    known = [(text, _logprob(value)) for text, value in top.items() if not math.isnan(value)]
-    return tuple(sorted(known, key=lambda pair: -pair[1]))

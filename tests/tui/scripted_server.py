@@ -55,6 +55,7 @@ class ScriptedServer:
         requests: Each request's path, headers and JSON.
         complete: Makes the answer to a completion from its JSON.
         models: Makes the answer to a list of models.
+        props: Makes the answer to what llama.cpp's server tells of itself.
         pause: Seconds between two words of the endless text.
         left: How many streams their client has left.
     """
@@ -62,6 +63,7 @@ class ScriptedServer:
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], dict]] = []
         self.complete: Callable[[dict], Reply] | None = None
+        self.props: Callable[[], Reply] | None = None
         self.models: Callable[[], Reply] = lambda: Reply(
             json.dumps({"data": [{"id": "small"}, {"id": "big/one", "max_model_len": 4096}]}).encode()
         )
@@ -96,6 +98,8 @@ class ScriptedServer:
             self.requests.append((path, headers, body))
             if path == "/v1/models":
                 await self._answer(writer, self.models())
+            elif path == "/props" and self.props is not None:
+                await self._answer(writer, self.props())
             elif path == "/v1/completions" and self.complete is None:
                 await self._write_on(writer, body)
             elif path == "/v1/completions":

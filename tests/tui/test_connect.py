@@ -291,7 +291,7 @@ async def test_a_server_that_is_not_there_and_one_that_is_another(talk, server):
     server.models = lambda: Reply(b'{"models": []}')
     assert "its list of models is none" in (await talk.ask(Load(id=1), Loaded)).message
     server.models = lambda: Reply(b'{"data": []}')
-    assert "has no model" in (await talk.ask(Load(id=2), Loaded)).message
+    assert "tells of no model" in (await talk.ask(Load(id=2), Loaded)).message
 
 
 async def test_models_are_loaded_by_their_names_the_first_for_none(talk):

@@ -90,6 +90,21 @@ async def test_a_session_with_a_server_that_refuses_comes_back_and_breaks(own_ho
     assert server.requests[-1][1]["authorization"] == f"Bearer {KEY}"
 
 
+async def test_another_token_that_a_server_told_is_written_on_from(own_home):
+    server = ScriptedServer()
+    async with server.running() as url:
+        app = make(url, max_new_tokens=6)
+        async with app.run_test(size=WIDE) as pilot:
+            writing = app.play.writing
+            await until(lambda: app.play.model is not None)
+            await pilot.press("O", "enter")
+            await until(lambda: writing.finish_reason)
+            await pilot.press("escape", "i", "left", "left", "right_square_bracket", "enter")
+            await until(lambda: len(server.bodies) == 2 and writing.finish_reason)
+            assert server.bodies[1]["prompt"] == "OThe fox said cat"
+            assert writing.trace.figures(3)[:2] == (-2.0, 0)  # a server tells neither rank nor entropy
+
+
 async def test_the_app_plays_with_our_own_server(own_home):
     pytest.importorskip("fastapi")
     make_endless()

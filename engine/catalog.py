@@ -173,7 +173,8 @@ def find_checkpoint(name: str = "") -> Path:
                 return folder / name
             if folder.name == name and folder in added_folders() and is_checkpoint(folder):
                 return folder
-    if _is_plain(run_name) and _holds((run := folders.runs_folder() / run_name).is_dir):
+    # what has a separator behind the colon is a path with a drive's letter before it: C:\models\mine
+    if _is_plain(run_name) and _is_plain(which or "best") and _holds((run := folders.runs_folder() / run_name).is_dir):
         if path := run_checkpoint(run, which or "best"):
             return path
         there = ", ".join(path.name for path in run_checkpoints(run)) or "none yet"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine import catalog, folders, safe_writing
 from engine.errors import CheckpointError
+from engine.file_names import RESERVED_HINT, is_reserved, is_same_entry
 
 NAME_BYTES = 200
 """The longest name of a model; file systems count bytes, and take 255 of them."""
@@ -31,6 +32,8 @@ def check_model_name(name: str) -> None:
     """Raise CheckpointError unless a model can go by this name; whether it is taken is not asked."""
     if not re.fullmatch(r"\w[\w.+-]*", name):
         raise CheckpointError(f"{name!r} cannot name a model", "use letters, digits, '-', '_' and '.'")
+    if is_reserved(name):
+        raise CheckpointError(f"{name!r} cannot name a model", RESERVED_HINT)
     if len(name.encode()) > NAME_BYTES:
         raise CheckpointError(f"the name {name[:20]}… is too long", f"use at most {NAME_BYTES} bytes of UTF-8")
 
@@ -44,13 +47,14 @@ def rename_model(path: Path, name: str) -> Path:
     check_own(path)
     check_model_name(name)
     target = path.with_name(name)
-    if target.exists() or target.is_symlink():
+    if (target.exists() or target.is_symlink()) and not is_same_entry(target, path):
         raise CheckpointError(f"there is a model {name} already", "choose another name")
     try:
-        path.rename(target)
+        safe_writing.patiently(lambda: path.rename(target))
         safe_writing.sync(target.parent)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be renamed ({error.strerror})", "see whose it is, with ls -l") from None
+        hint = safe_writing.what_to_do(error)
+        raise CheckpointError(f"{path} cannot be renamed ({error.strerror})", hint) from None
     return target
 
 
@@ -84,4 +88,5 @@ def _remove(path: Path) -> None:
         else:
             safe_writing.remove_directory(path)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be removed ({error.strerror})", "see whose it is, with ls -l") from None
+        hint = safe_writing.what_to_do(error)
+        raise CheckpointError(f"{path} cannot be removed ({error.strerror})", hint) from None

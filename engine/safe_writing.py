@@ -15,16 +15,28 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-if sys.platform != "win32":
-    import fcntl
+from engine import file_locks
+
+T = TypeVar("T")
+
+OPEN_FILES_STAY = os.name == "nt"
+"""Whether what is open, or mapped, can be neither replaced nor renamed nor removed, nor the directories above it. Then
+readers and programs that look through all files are in the way of a writer for a moment, and it tries again."""
+
+PATIENCE_SECONDS = 2.0
+"""For how long it does."""
 
 _WRITING, _OLD = ".writing-", ".old-"
 
 _NO_LOCKS_SECONDS = 3600.0
-"""On Windows, which cannot lock a directory, what nobody has changed for this long is taken as abandoned."""
+"""On a system without locks, what nobody has changed for this long is taken as abandoned."""
+
+_READERS_SYNC = os.name == "posix"
+"""Whether a file can be synced that is open for reading, and a directory be opened at all."""
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -48,7 +60,7 @@ def new_file(path: Path) -> Iterator[Path]:
         temporary = folder / path.name
         yield temporary
         sync(temporary)
-        temporary.replace(path)
+        put(temporary, path)
         sync(path.parent)
 
 
@@ -72,7 +84,7 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         if replace and path.exists():
             _replace(folder, path)
         else:
-            folder.rename(path)
+            patiently(lambda: folder.rename(path))
         sync(path.parent)
 
 
@@ -83,9 +95,50 @@ def remove_directory(path: Path) -> None:
         OSError: It cannot be renamed or deleted.
     """
     with _half_written(path) as folder:
-        path.rename(folder / path.name)
+        patiently(lambda: path.rename(folder / path.name))
         sync(path.parent)
-        shutil.rmtree(folder / path.name)
+        patiently(lambda: shutil.rmtree(folder / path.name))
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Give a file that is written the name of another, which it replaces in one step.
+
+    Raises:
+        OSError: It cannot; both are as they were.
+    """
+    patiently(lambda: temporary.replace(path))
+
+
+def read(path: Path) -> bytes:
+    """What is in a file that may be replaced at this moment.
+
+    Raises:
+        OSError: It is not there, or cannot be read.
+    """
+    return patiently(path.read_bytes)
+
+
+def patiently(work: Callable[[], T]) -> T:
+    """Do something with files, and again for a while where somebody who has them open may be in the way.
+
+    Raises:
+        OSError: It cannot be done.
+    """
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return work()
+        except PermissionError:
+            if not OPEN_FILES_STAY or time.monotonic() > until:
+                raise
+        time.sleep(0.02)
+
+
+def what_to_do(error: OSError) -> str:
+    """What a user can do about something that cannot be written, renamed or removed."""
+    if OPEN_FILES_STAY and isinstance(error, PermissionError):
+        return "close the programs that have it open, then try again"
+    return "see whose it is, with ls -l"
 
 
 def recover(path: Path) -> None:
@@ -119,9 +172,9 @@ def clear_abandoned(folder: Path) -> None:
 
 def sync(path: Path) -> None:
     """Wait until what a file or directory holds is on the disk."""
-    if os.name != "posix" and path.is_dir():  # only POSIX opens directories
+    if not _READERS_SYNC and path.is_dir():
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if _READERS_SYNC else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
@@ -151,15 +204,15 @@ def _replace(new: Path, path: Path) -> None:
     if _exchange(new, path):
         return
     old = path.with_name(new.name.replace(_WRITING, _OLD))
-    with locked(path):
-        path.rename(old)
+    with locked(old if file_locks.are_of_names() else path):  # a directory's own lock goes with it to its new name
+        patiently(lambda: path.rename(old))
         try:
-            new.rename(path)
+            patiently(lambda: new.rename(path))
         finally:
             if not path.exists():
-                old.rename(path)
+                patiently(lambda: old.rename(path))
         sync(path.parent)
-        old.rename(new)  # under its old name, `recover` would take it for what is missing
+        patiently(lambda: old.rename(new))  # under its old name, `recover` would take it for what is missing
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -179,13 +232,13 @@ def _exchange(one: Path, other: Path) -> bool:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock that tells other processes that the writer of a directory lives."""
-    if sys.platform == "win32":
+    descriptor = file_locks.open_lock(path)
+    if descriptor is None:
         yield
         return
-    descriptor = os.open(path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks: then nothing is taken as abandoned
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            file_locks.lock(descriptor)
         yield
     finally:
         os.close(descriptor)
@@ -194,16 +247,15 @@ def locked(path: Path) -> Iterator[None]:
 def _is_abandoned(path: Path) -> bool:
     """Whether the writer of a directory is gone."""
     try:
-        if sys.platform == "win32":
+        descriptor = file_locks.open_lock(path)
+        if descriptor is None:
             return time.time() - path.stat().st_mtime > _NO_LOCKS_SECONDS
-        descriptor = os.open(path, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file_locks.try_lock(descriptor)
         finally:
             os.close(descriptor)
     except OSError:
         return False
-    return True
 
 
 def _beside(path: Path, mark: str) -> list[Path]:

@@ -5,12 +5,11 @@ engine's process.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import gc
-import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -24,6 +23,7 @@ from engine.config import Device, Precision
 from minigpt_tui.actions import Where, bindings, by_id, hints, places
 from minigpt_tui.app_wishes import WishingScreens
 from minigpt_tui.config_file import Loaded
+from minigpt_tui.ending_signals import heed
 from minigpt_tui.engine_client import EngineClient
 from minigpt_tui.model_choice import ModelChoice
 from minigpt_tui.screens.others import NAMES, make_screen
@@ -84,7 +84,7 @@ class MiniGPTApp(WishingScreens):
         self.session, self._session_problem = load_session()
         self._heed_config(self.session)
         self._asked_to_quit = 0.0
-        self._signals: list[int] = []  # those that end the app in good order
+        self._give_back_signals: Callable[[], None] = lambda: None
         self.play = PlayScreen(
             self.engine,
             self.session,
@@ -144,7 +144,7 @@ class MiniGPTApp(WishingScreens):
         # Its process would compete with the first paint.
         self.call_after_refresh(self._bring, self.play.wanted_model)
         self.call_after_refresh(self._tell_problems)
-        self._heed_signals()
+        self._give_back_signals = heed(lambda: self.call_later(self.action_quit))
         if not self.is_headless and not self.is_web:
             loop = asyncio.get_running_loop()
             watch_terminal(
@@ -165,16 +165,6 @@ class MiniGPTApp(WishingScreens):
             more = len(problems) - PROBLEMS_TOLD
             said = [*problems[:PROBLEMS_TOLD], *([f"And {more} more: `minigpt-tui config show`."] if more > 0 else [])]
             self.play.tell(title, "\n".join(said), hints(["show_settings", "help"]), letters=False)
-
-    def _heed_signals(self) -> None:
-        """Leave in good order when the terminal closes or the system asks: the session kept, the terminal as it was."""
-        loop = asyncio.get_running_loop()
-        for name in ("SIGTERM", "SIGHUP"):
-            if number := getattr(signal, name, None):
-                # Neither every system nor every thread has them.
-                with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                    loop.add_signal_handler(number, self.call_later, self.action_quit)
-                    self._signals.append(number)
 
     def on_ready(self) -> None:
         """Do what the first picture need not wait for, and spare the collector what lives as long as the app."""
@@ -266,8 +256,7 @@ class MiniGPTApp(WishingScreens):
     async def on_unmount(self) -> None:
         """End the engine, however the app ends."""
         self._leaving = True
-        for number in self._signals:
-            asyncio.get_running_loop().remove_signal_handler(number)
+        self._give_back_signals()
         await self.engine.close()
         await self.close_history()
 

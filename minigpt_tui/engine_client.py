@@ -5,7 +5,6 @@ waits for it, and says why when the process dies. Knows nothing of torch, nor of
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,14 +134,14 @@ class EngineClient(EngineRequests):
                 process.write(encode(Shutdown()))
                 process.close_stdin()
                 try:
-                    for force in (signal.SIGTERM, signal.SIGKILL):
+                    for end in (process.ask_to_end, process.kill):
                         done, _ = await asyncio.wait({session}, timeout=CLOSE_SECONDS)
                         if done:
                             break
-                        process.signal(force)
+                        end()
                     await asyncio.wait({session})
                 finally:
-                    process.signal(signal.SIGKILL)  # where this itself is cancelled
+                    process.kill()  # where this itself is cancelled
             if self.state != "stopped":
                 self._move("stopped")
 

@@ -195,7 +195,12 @@ class EngineRequests:
 
     async def _ask(self, request: Load | Score | Inspect | Ask, kind: type[E]) -> E:
         self.send(request)
-        event = await self._waiting.answer(request.id)
+        try:
+            event = await self._waiting.answer(request.id)
+        except asyncio.CancelledError:
+            if isinstance(request, Ask) and self.state not in ("stopped", "dead"):
+                self.send(Cancel(id=request.id))  # nobody waits for its answer: what it takes may end
+            raise
         if not isinstance(event, kind):
             raise WorkerError(f"the engine answered with {type(event).__name__}", DIFFERENT_VERSIONS)
         return event

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine import catalog
+from engine.errors import WorkerError
 from engine.training import control, launch, runs
 from engine.training.run import RunDirectory
 from engine.training.runs import RunInfo
@@ -19,6 +20,11 @@ from minigpt_tui.threads import in_daemon
 if TYPE_CHECKING:
     from engine.catalog import CheckpointInfo
     from minigpt_tui.engine_client import EngineClient
+    from minigpt_tui.training.run_starter import RunStarter
+
+
+class LinkLostError(WorkerError):
+    """There is no link to another machine now; it may come back."""
 
 
 class Machine(Protocol):
@@ -67,6 +73,12 @@ class Machine(Protocol):
 
     async def list_checkpoints(self, first: str) -> tuple[tuple[str, str], ...]:
         """The checkpoints of runs, those of `first` before others: name, and what is known."""
+
+    async def next_checkpoint(self, model: str, direction: int) -> str | None:
+        """The checkpoint of the same run before (-1) or after (1) a model; None where there is none."""
+
+    def starter(self) -> RunStarter:
+        """Where runs are started; of no use where nothing is known of its runs."""
 
 
 class Here:
@@ -122,6 +134,16 @@ class Here:
     async def list_checkpoints(self, first: str) -> tuple[tuple[str, str], ...]:
         """Read the runs' directories."""
         return tuple(await asyncio.to_thread(runs.list_run_checkpoints, first))
+
+    async def next_checkpoint(self, model: str, direction: int) -> str | None:
+        """Read the run's directory."""
+        return await asyncio.to_thread(runs.next_checkpoint, model, direction)
+
+    def starter(self) -> RunStarter:
+        """Processes of this machine."""
+        from minigpt_tui.training.run_starter import StartsHere  # when it is wanted first
+
+        return StartsHere()
 
 
 def machine_of(engine: EngineClient) -> Machine:

@@ -5,15 +5,12 @@ does not make the screen wait, and a question that nobody asks any more takes no
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 import sys
 from typing import Any, TypeVar
 
 import msgspec
 
-from engine import processes
+from engine import process_families, processes
 from engine.errors import WorkerError
 
 A = TypeVar("A")
@@ -37,7 +34,7 @@ async def ask(module: str, request: Any, answer: type[A]) -> A:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=processes.environment(),
-            start_new_session=True,  # the terminal's ctrl+c is not for it
+            **process_families.apart(),  # the terminal's ctrl+c is not for it
         )
     except OSError as error:
         raise WorkerError(f"{module} cannot be started ({error})") from None
@@ -56,9 +53,5 @@ async def ask(module: str, request: Any, answer: type[A]) -> A:
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Kill a process that still runs, and wait until it is gone."""
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if sys.platform == "win32":
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
+        process_families.kill(process.pid)
     await process.wait()

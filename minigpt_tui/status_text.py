@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from engine.config import ENDLESS
@@ -26,7 +27,7 @@ FINISHED = {
 
 def short_name(name: str) -> str:
     """A model's name on one line, without the folders of one that was named by its path."""
-    return visible_line(name.rstrip("/").rpartition("/")[2])
+    return visible_line(re.split(r"[/\\]", name.rstrip("/\\"))[-1])
 
 
 def engine_words(

@@ -35,10 +35,12 @@ class WorkerLog:
         with contextlib.suppress(OSError):
             folders.private(path.parent)
             if path.exists() and path.stat().st_size > MAX_BYTES:
-                path.replace(path.with_name(path.name + ".1"))
+                with contextlib.suppress(PermissionError):  # Windows renames no file that another app has open
+                    path.replace(path.with_name(path.name + ".1"))
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
             self._file = os.open(path, flags, 0o600)
-            os.fchmod(self._file, 0o600)  # also where it was made by another hand
+            if hasattr(os, "fchmod"):
+                os.fchmod(self._file, 0o600)  # also where it was made by another hand
             self.write("a new engine starts")
             self._start = os.fstat(self._file).st_size
 
@@ -62,12 +64,20 @@ class WorkerLog:
         try:
             size = os.fstat(self._file).st_size
             start = max(self._start, size - TAIL_BYTES)
-            tail = os.pread(self._file, TAIL_BYTES, start).decode(errors="replace")
+            tail = self._read(start, TAIL_BYTES).decode(errors="replace")
         except OSError:
             return ""
         lines = [line for raw in tail.splitlines() if (line := _plain(raw))]
         fatal = [line for line in lines if line.startswith("Fatal Python error")]
         return (fatal or lines or [""])[-1]
+
+    def _read(self, start: int, size: int) -> bytes:
+        """Bytes of the file, without a move of the place where the process writes on: it shares that on Windows."""
+        if self._file is not None and (pread := getattr(os, "pread", None)):
+            return bytes(pread(self._file, size, start))
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(size)
 
     def close(self) -> None:
         """Let go of the file."""

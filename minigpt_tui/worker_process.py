@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from engine import process_families
 from engine.errors import WorkerError
 from engine.worker.connection import LineBuffer, TooLong
 from engine.worker.protocol import MAX_MESSAGE_BYTES
@@ -57,7 +57,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
                 *command,
                 stderr=stderr,
                 env=environment,
-                start_new_session=True,  # the terminal's ctrl+c must not reach it, not even while Python starts
+                **process_families.apart(),  # the terminal's ctrl+c must not reach it, not even while Python starts
             )
         except (OSError, ValueError) as error:
             hint = f"{command[0]} cannot be run ({error})"
@@ -110,15 +110,19 @@ class WorkerProcess(asyncio.SubprocessProtocol):
                 await self._exited.wait()
         return self._exited.is_set()
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to it and to what it has started."""
+    def ask_to_end(self) -> None:
+        """Ask it, and what it has started, to end."""
         if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, number)
+            process_families.ask_to_end(self.pid)
+
+    def kill(self) -> None:
+        """End it, and what it has started, whatever they do."""
+        if self.returncode is None:
+            process_families.kill(self.pid)
 
     async def release(self) -> None:
         """End it if it still runs, and let go of its pipes."""
-        self.signal(signal.SIGKILL)
+        self.kill()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):  # a process in an uninterruptible wait does not even die of this
                 await self._exited.wait()

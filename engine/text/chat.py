@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import msgspec
 
 from engine.errors import CheckpointError, DataError, MiniGPTError
+from engine.system_modules import find
 from engine.text.special_tokens import as_words
 
 if TYPE_CHECKING:
@@ -290,10 +291,9 @@ def main() -> int:
 
 def _limit_memory() -> None:
     """Take no more than MAX_MEMORY, where the system can be told so."""
-    if sys.platform == "win32":
+    resource = find("resource")
+    if resource is None:
         return
-    import resource
-
     with contextlib.suppress(ValueError, OSError):
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, hard))

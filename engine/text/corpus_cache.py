@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,12 +18,9 @@ from pathlib import Path
 
 import msgspec
 
-from engine import folders, safe_writing
+from engine import file_locks, folders, safe_writing
 from engine.errors import DataError
 from engine.text.pieces import checked_sha256
-
-if sys.platform != "win32":
-    import fcntl
 
 LAYOUT = 1
 """Of an entry's files; another is another key."""
@@ -66,7 +62,7 @@ class Lease:
         """Keep a lock.
 
         Args:
-            descriptor: An open file that holds it; None on a system that needs none.
+            descriptor: An open file that holds it; None on a system without shared locks.
         """
         if descriptor is not None:
             weakref.finalize(self, os.close, descriptor)
@@ -76,10 +72,9 @@ def lease(entry: Path) -> Lease | None:
     """Begin to use an entry; None when there is none."""
     if not entry.is_dir():
         return None
-    if sys.platform == "win32":  # files that are mapped cannot be removed there
-        return Lease(None)
-    descriptor = _lock(entry, fcntl.LOCK_SH)
-    if descriptor is None:
+    descriptor = None
+    # Windows shares no locks, and removes no file that is mapped.
+    if file_locks.can_share() and (descriptor := _lock(entry, shared=True)) is None:
         return None
     with contextlib.suppress(OSError):  # a folder of another user
         os.utime(entry)
@@ -157,7 +152,7 @@ def make_room() -> None:
 def _remove(entry: Path) -> bool:
     """Remove an entry that nobody uses."""
     descriptor = None
-    if sys.platform != "win32" and (descriptor := _lock(entry, fcntl.LOCK_EX)) is None:
+    if file_locks.can_share() and (descriptor := _lock(entry, shared=False)) is None:
         return False
     try:
         safe_writing.remove_directory(entry)
@@ -169,27 +164,26 @@ def _remove(entry: Path) -> bool:
     return True
 
 
-def _lock(entry: Path, operation: int) -> int | None:
+def _lock(entry: Path, *, shared: bool) -> int | None:
     """Lock an entry without waiting; None when it is locked against that, or no longer there."""
     try:
-        descriptor = os.open(entry, os.O_RDONLY)
+        descriptor = file_locks.open_lock(entry)
     except OSError:
         return None
+    if descriptor is None:
+        return None
     with contextlib.suppress(OSError):  # removed meanwhile
-        if _try_lock(descriptor, operation) and os.path.samestat(os.fstat(descriptor), entry.stat()):
+        if _try_lock(descriptor, shared=shared) and os.path.samestat(os.fstat(descriptor), entry.stat()):
             return descriptor
     os.close(descriptor)
     return None
 
 
-def _try_lock(descriptor: int, operation: int) -> bool:
+def _try_lock(descriptor: int, *, shared: bool) -> bool:
     try:
-        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return file_locks.try_lock(descriptor, shared=shared)
     except OSError:  # a file system without locks: everything is read there, and nothing removed
-        return operation == fcntl.LOCK_SH
-    return True
+        return shared
 
 
 def _probe(file: Path) -> str:

@@ -23,6 +23,9 @@ from engine.training.status_writer import StatusWriter
 
 NICENESS = 10
 
+APPENDING_IS_INHERITED = os.name == "posix"
+"""Whether what this process prints goes behind what is in its log, as the launcher opened that to append."""
+
 HELD_BY_PARENT = -1
 """In place of a lock's descriptor, in the processes of a team."""
 
@@ -38,10 +41,11 @@ def main(arguments: list[str]) -> int:
         die_with_parent()
     try:
         config = run.read_config()
+        was_launched = run_lock.LOCK_VARIABLE in os.environ
         lock = run_lock.take_over() if rank is None else HELD_BY_PARENT
         if lock is None:
             lock = run_lock.take(run.path)
-            if lock is not None:
+            if lock is not None and not was_launched:
                 control.clear(run.path)  # what was asked of the process before it
     except (RunError, OSError) as error:
         print(f"{run.path} cannot be driven: {error}", file=sys.stderr)
@@ -49,6 +53,8 @@ def main(arguments: list[str]) -> int:
     if lock is None:
         print(f"the run {run.name} is driven by another process", file=sys.stderr)
         return 1
+    if was_launched and not APPENDING_IS_INHERITED:
+        append_prints(run.path / "log.txt")
     orders = Orders(run.path)
     obey_signals(orders)
     if rank is None and config.nproc > 1:
@@ -63,6 +69,14 @@ def main(arguments: list[str]) -> int:
     status = msgspec.structs.replace(status, state="starting", reason="", hint="", kind="")
     with StatusWriter(run, status) as writer:
         return 0 if drive(run, orders, writer, niceness=NICENESS) else 1
+
+
+def append_prints(log: Path) -> None:
+    """Put all that is printed from here on behind what is in the log by then."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
 
 
 def obey_signals(orders: Orders) -> None:

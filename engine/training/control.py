@@ -46,13 +46,14 @@ def request(run: Path, command: Command) -> None:
                 control = msgspec.structs.replace(control, wanted=wanted)
             safe_writing.write_file(run / CONTROL, msgspec.json.encode(control) + b"\n")
     except OSError as error:
-        raise RunError(f"{run / CONTROL} cannot be written ({error.strerror})", "see whose it is, with ls -l") from None
+        hint = safe_writing.what_to_do(error)
+        raise RunError(f"{run / CONTROL} cannot be written ({error.strerror})", hint) from None
 
 
 def read_control(run: Path) -> Control:
     """What is wanted of a run; to run, where nobody has asked for anything or the file makes no sense."""
     try:
-        return msgspec.json.decode((run / CONTROL).read_bytes(), type=Control)
+        return msgspec.json.decode(safe_writing.read(run / CONTROL), type=Control)
     except (OSError, ValueError):
         return Control()
 

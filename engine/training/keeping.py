@@ -84,8 +84,20 @@ class Keeper:
             with suppress(FileNotFoundError, CheckpointError):  # somebody was quicker
                 if step in models:
                     drop_training(self.saved[step])
-                else:
-                    safe_writing.remove_directory(self.saved.pop(step))
+                elif self._remove(self.saved[step]):
+                    del self.saved[step]
+
+    def _remove(self, path: Path) -> bool:
+        """Remove a checkpoint; false where somebody has it open on a system that lets it stay then: the next time."""
+        try:
+            safe_writing.remove_directory(path)
+        except FileNotFoundError:
+            return True
+        except PermissionError:
+            if not safe_writing.OPEN_FILES_STAY:
+                raise
+            return False
+        return True
 
     def settle(self, best: Best | None, measure: Callable[[Path, Record], float | None]) -> tuple[Path, Record]:
         """Find the best checkpoint by losses over whole splits, and write down those that are kept whole.

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from engine import processes
+from engine import process_families, processes
 from engine.config import Architecture, TrainConfig
 from engine.errors import InvalidSettingError, RunError, named
 from engine.training import control, run_lock
@@ -220,8 +220,9 @@ def _read_status(run: RunDirectory) -> Status:
 
 def _popen(path: Path, lock: int) -> subprocess.Popen[bytes]:
     environment = processes.environment()
+    environment[run_lock.LOCK_VARIABLE] = run_lock.TO_TAKE
     inherited: dict[str, Any] = {}
-    if sys.platform != "win32":  # elsewhere a lock cannot be handed over, and the process takes it itself
+    if run_lock.can_be_handed_over():
         environment[run_lock.LOCK_VARIABLE] = str(lock)
         inherited = {"pass_fds": (lock,)}
     with (path / "log.txt").open("ab") as log:
@@ -232,6 +233,6 @@ def _popen(path: Path, lock: int) -> subprocess.Popen[bytes]:
             stderr=log,
             env=environment,
             cwd=path,  # a folder that is there as long as the run is
-            start_new_session=True,
+            **process_families.apart(),
             **inherited,
         )

@@ -21,7 +21,8 @@ from engine.config import TrainConfig
 from engine.devices import resolve_device
 from engine.errors import DeviceError, MiniGPTError
 from engine.model.gpt import GPT
-from engine.processes import lower_priority
+from engine.processes import lower_priority, read_request
+from engine.system_modules import find
 from engine.text.batches import Batches
 from engine.training.distributed import ALONE
 from engine.training.estimate import Measurement, MeasureRequest, check_fits, estimate, free_memory, window
@@ -191,11 +192,11 @@ def _eval_speed(gpt: GPT, device: str, T: int, token_seconds: float) -> float:
 
 def _peak_memory() -> int:
     """The most memory that this process had, in bytes."""
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    resource = find("resource")
+    if resource is None:
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
@@ -204,7 +205,7 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     try:
-        request = msgspec.json.decode(sys.stdin.buffer.read(), type=MeasureRequest)
+        request = msgspec.json.decode(read_request(), type=MeasureRequest)
         if resolve_device(request.device) == "cpu":
             lower_priority(NICE)
         keep_freed_memory()

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from engine.errors import RunError
 from engine.training import control
@@ -209,6 +210,8 @@ def die_with_parent() -> None:
 
 
 def _outlive_nobody(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
+    with contextlib.suppress(psutil.Error):  # it is gone already
+        process = psutil.Process(parent)
+        while os.getppid() == parent and process.is_running():  # Windows gives nobody another parent
+            time.sleep(1.0)
     os._exit(1)

@@ -312,7 +312,7 @@ def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.writing-{os.getpid()}")
     try:
         temporary.write_bytes(data)
-        temporary.replace(path)
+        safe_writing.put(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
@@ -320,7 +320,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 def _read(path: Path, kind: Any) -> Any:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(safe_writing.read(path), type=kind)
     except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors, and so are settings out of range
         raise RunError(f"{path} cannot be read ({error})", "the folder is not a training run, or is damaged") from None
 

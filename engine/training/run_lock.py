@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from pathlib import Path
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from engine import file_locks
 
 LOCK = "lock"
 LOCK_VARIABLE = "MINIGPT_RUN_LOCK"
-"""Names the descriptor of a lock that a launcher took and handed over."""
+"""Names the descriptor of a lock that a launcher took and handed over; or is `TO_TAKE`."""
+
+TO_TAKE = "none"
+"""Where a lock cannot be handed over: the launcher held it before, and the process is the next one to take it."""
 
 PATIENCE_SECONDS = 1.0
 """How long `take` waits: whoever only asks whether a run is driven holds its lock for a moment."""
@@ -28,12 +27,14 @@ def take(run: Path) -> int | None:
 
     Returns:
         An open file descriptor, which holds the lock until it and all its copies in other processes are closed; None
-        when another process drives the run.
+        when another process drives the run. On a system without locks nobody is told that.
 
     Raises:
         OSError: The lock's file cannot be made.
     """
-    descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = file_locks.open_lock(run / LOCK, os.O_RDWR | os.O_CREAT)
+    if descriptor is None:
+        return os.open(os.devnull, os.O_RDONLY)
     until = time.monotonic() + PATIENCE_SECONDS
     while not _try(descriptor):
         if time.monotonic() > until:
@@ -41,6 +42,11 @@ def take(run: Path) -> int | None:
             return None
         time.sleep(0.01)
     return descriptor
+
+
+def can_be_handed_over() -> bool:
+    """Whether a process can hold a run's lock from its very start, as its launcher took it."""
+    return file_locks.can_share()
 
 
 def take_over() -> int | None:
@@ -53,10 +59,12 @@ def take_over() -> int | None:
 
 
 def is_held(run: Path) -> bool:
-    """Whether a process on this machine drives the run."""
+    """Whether a process on this machine drives the run; false on a system without locks."""
     try:
-        descriptor = os.open(run / LOCK, os.O_RDWR)
+        descriptor = file_locks.open_lock(run / LOCK, os.O_RDWR)
     except OSError:  # never taken, or of another user
+        return False
+    if descriptor is None:
         return False
     try:
         return not _try(descriptor)
@@ -66,9 +74,5 @@ def is_held(run: Path) -> bool:
 
 def _try(descriptor: int) -> bool:
     with contextlib.suppress(OSError):
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
+        return file_locks.try_lock(descriptor)
     return False

@@ -7,6 +7,7 @@ import unicodedata
 
 from engine import folders
 from engine.errors import RunError
+from engine.file_names import RESERVED_HINT, is_reserved
 
 NAME_CHARACTERS, NAME_BYTES = 100, 200
 """The longest name of a run; file systems count bytes, and take 255 of them."""
@@ -16,6 +17,8 @@ def check_run_name(name: str) -> None:
     """Raise RunError unless a run can go by this name; whether it is taken is not asked."""
     if not re.match(r"\w", name) or not all(map(_fits, name)):
         raise RunError(f"{name!r} cannot name a run", "use letters, digits, '-', '_' and '.'")
+    if is_reserved(name):
+        raise RunError(f"{name!r} cannot name a run", RESERVED_HINT)
     if _cut(name, NAME_CHARACTERS, NAME_BYTES) != name:
         raise RunError(f"the name {name} is too long for a run", f"use at most {NAME_BYTES} bytes of UTF-8")
 
@@ -25,6 +28,8 @@ def free_run_name(stem: str) -> str:
     fitting = "".join(character if _fits(character) else " " for character in stem)
     stem = re.sub(r"^\W+", "", "-".join(fitting.split()))
     stem = _cut(stem, NAME_CHARACTERS - 20, NAME_BYTES - 20).rstrip("-.+") or "run"
+    if is_reserved(stem):
+        stem = f"run-{stem}"
     taken, name, number = folders.runs_folder(), stem, 1
     while (taken / name).exists():
         number += 1

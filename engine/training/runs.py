@@ -17,8 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from engine import catalog, folders, safe_writing
+from engine import catalog, file_locks, folders, safe_writing
 from engine.errors import CheckpointError, RunError, RunNotFoundError
+from engine.file_names import is_same_entry
 from engine.training import run_lock
 from engine.training.run import UNDER_WAY, RunConfig, RunDirectory, State, Status
 from engine.training.run_names import check_run_name
@@ -26,6 +27,8 @@ from engine.training.run_names import check_run_name
 SILENT_SECONDS = 60.0
 """On another host, whose locks do not reach here, a run without a heartbeat for this long is taken as crashed."""
 
+START_SECONDS = 20.0
+"""Where a lock cannot be handed over, a run's process takes it this long after it was started, at the latest."""
 
 LAST_WORDS_BYTES = 32_768
 """So much of a log's end is looked at for why a process ended."""
@@ -130,9 +133,12 @@ def read_run(path: Path) -> RunInfo:
 
 
 def _is_driven(path: Path, status: Status) -> bool:
-    if status.host in ("", socket.gethostname()):
-        return run_lock.is_held(path)
-    return time.time() - status.heartbeat < SILENT_SECONDS
+    silent = time.time() - status.heartbeat
+    if status.host not in ("", socket.gethostname()) or not file_locks.can_lock():
+        return silent < SILENT_SECONDS
+    if run_lock.is_held(path):
+        return True
+    return status.state == "starting" and silent < START_SECONDS and not run_lock.can_be_handed_over()
 
 
 def _why_it_died(path: Path, status: Status) -> str:
@@ -162,12 +168,13 @@ def rename_run(name: str, new_name: str) -> Path:
     check_run_name(new_name)
     target = path.with_name(new_name)
     with _nobody_drives(path, "renamed"):
-        if target.exists():
+        if target.exists() and not is_same_entry(target, path):
             raise RunError(f"there is a run {new_name} already", "choose another name")
         try:
-            path.rename(target)
+            safe_writing.patiently(lambda: path.rename(target))
         except OSError as error:
-            raise RunError(f"{path} cannot be renamed ({error.strerror})", "see whose it is, with ls -l") from None
+            hint = safe_writing.what_to_do(error)
+            raise RunError(f"{path} cannot be renamed ({error.strerror})", hint) from None
         run = RunDirectory(target)
         run.write_config(msgspec.structs.replace(run.read_config(), name=new_name))
     return target
@@ -184,7 +191,8 @@ def remove_run(name: str) -> None:
         try:
             safe_writing.remove_directory(path)
         except OSError as error:
-            raise RunError(f"{path} cannot be removed ({error.strerror})", "see whose it is, with ls -l") from None
+            hint = safe_writing.what_to_do(error)
+            raise RunError(f"{path} cannot be removed ({error.strerror})", hint) from None
 
 
 @contextlib.contextmanager
@@ -224,7 +232,8 @@ def prune_run(path: Path) -> tuple[int, int]:
         except FileNotFoundError:  # the trainer was quicker
             continue
         except OSError as error:
-            raise RunError(f"{checkpoint} cannot be removed ({error.strerror})", "see whose it is") from None
+            hint = safe_writing.what_to_do(error)
+            raise RunError(f"{checkpoint} cannot be removed ({error.strerror})", hint) from None
         count, size = count + 1, size + freed
     return count, size
 
@@ -260,6 +269,31 @@ def list_run_checkpoints(first: str = "") -> list[tuple[str, str]]:
             *((f"{run.name}:{path.name}", _checkpoint_facts(path)) for path in reversed(paths)),
         ]
     return found
+
+
+def next_checkpoint(model: str, direction: int) -> str | None:
+    """The checkpoint of the same run before or after a model.
+
+    Args:
+        model: RUN:step-N, RUN:best, RUN:last or RUN.
+        direction: -1 or 1.
+
+    Returns:
+        Its name; None where there is none.
+
+    Raises:
+        CheckpointError: The model is no checkpoint of a run, or its run cannot be read.
+    """
+    run, _, which = model.partition(":")
+    paths: list[Path] = []
+    path = None
+    with contextlib.suppress(RunNotFoundError):
+        folder = find_run(run)
+        paths, path = catalog.run_checkpoints(folder), catalog.run_checkpoint(folder, which or "best")
+    if path is None or path not in paths:
+        raise CheckpointError(f"{model or 'the default model'} is no checkpoint of a run", "choose a run's checkpoints")
+    place = paths.index(path) + direction
+    return f"{run}:{paths[place].name}" if 0 <= place < len(paths) else None
 
 
 def _checkpoint_facts(path: Path, *, at: bool = False) -> str:

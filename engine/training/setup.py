@@ -20,8 +20,9 @@ from engine.devices import resolve_device
 from engine.errors import CheckpointError, DataError, InvalidSettingError
 from engine.model.gpt import GPT
 from engine.text.encoded import EncodedCorpus, open_encoded
+from engine.text.kinds import TokenizerKind
 from engine.text.provenance import SPLITS, read_text_record
-from engine.text.tokenizers import Tokenizer, TokenizerKind
+from engine.text.tokenizers import Tokenizer
 from engine.training.keeping import resume_point
 from engine.training.launch import FIXED
 from engine.training.precision import choose_precision
@@ -34,7 +35,7 @@ Report = Callable[[str, float], None]
 
 BEYOND_SETTINGS = {
     "head_size": "the width of a head", "inner_size": "the width of the MLP", "eps": "what norms add to the variance",
-    "rope_theta": "the base of the rotary frequencies",
+    "rope_theta": "the base of the rotary frequencies", "rope_factor": "what slow rotary frequencies are divided by",
 }  # fmt: skip
 """What a model from elsewhere may have of its own, for which a training run has no settings."""
 

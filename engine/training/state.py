@@ -12,6 +12,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from engine import safe_writing
 from engine.catalog import STATE
 from engine.errors import CheckpointError
 from engine.training.run import Metrics
@@ -180,6 +181,8 @@ def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], Progress]:
                 raise ValueError(f"its format is {metadata.get('format')}")
             progress = msgspec.json.decode(metadata.get("progress", ""), type=Progress)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        if safe_writing.OPEN_FILES_STAY:  # these are mapped, and the checkpoint could not be removed
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})", "take the checkpoint before it") from None
     return tensors, progress

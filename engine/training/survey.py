@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine import processes
 from engine.errors import DataError, MiniGPTError
 from engine.text.corpus import TRAIN_SHARE
 from engine.text.decoding import Decoder, read_blocks
@@ -124,7 +125,7 @@ def _beginning(file: Path, size: int) -> tuple[int, str]:
 def main() -> int:
     """Answer one request; what is wrong with a text is an answer too."""
     try:
-        found = survey(msgspec.json.decode(sys.stdin.buffer.read(), type=SurveyRequest))
+        found = survey(msgspec.json.decode(processes.read_request(), type=SurveyRequest))
     except MiniGPTError as error:
         found = Survey(problem=error.message, hint=error.hint)
     sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")

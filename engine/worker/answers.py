@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from engine.catalog import CheckpointInfo
+from engine.text.library import LibraryText
 from engine.training.runs import RunInfo
 
 A = TypeVar("A")
@@ -22,6 +23,18 @@ class Amount(msgspec.Struct, frozen=True):
 
     count: int
     size: int
+
+
+class Named(msgspec.Struct, frozen=True):
+    """A name; None where there is none."""
+
+    name: str | None
+
+
+class TextsListed(msgspec.Struct, frozen=True):
+    """The texts that have a name, in the order of the list; their paths are those of the other machine."""
+
+    texts: tuple[LibraryText, ...]
 
 
 class RunsListed(msgspec.Struct, frozen=True):

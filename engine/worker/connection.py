@@ -19,6 +19,7 @@ from engine.errors import InvalidSettingError, WorkerError
 from engine.worker.protocol import (
     MAX_MESSAGE_BYTES,
     Ask,
+    Cancel,
     Error,
     Event,
     Generate,
@@ -66,16 +67,18 @@ class Connection:
         sink: File descriptor to write events to; writing waits for a client that is slow to read.
 
     Attributes:
-        aside: Takes the questions about this machine, which wait for nothing else; without it nobody does.
+        aside: Takes the questions about this machine, which wait for nothing else; without it nobody does. It says
+            whether it has taken what it was given: a `Cancel` may be a text's.
     """
 
     def __init__(self, source: int, sink: int) -> None:
-        self.aside: Callable[[Ask], None] | None = None
+        self.aside: Callable[[Ask | Cancel], bool] | None = None
         self._source = source
         self._sink = sink
         self._sending = threading.Lock()
         self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
-        os.set_blocking(sink, True)
+        if hasattr(os, "set_blocking"):  # where it is missing, a pipe blocks
+            os.set_blocking(sink, True)
 
     def listen(self) -> None:
         """Start to read."""
@@ -125,8 +128,7 @@ class Connection:
                 data = b""
             for line in lines.push(data):
                 message = read_request(line)
-                if isinstance(message, Ask) and self.aside is not None:
-                    self.aside(message)
+                if isinstance(message, Ask | Cancel) and self.aside is not None and self.aside(message):
                     continue
                 self._arrivals.put(Arrival(message, time.monotonic()))
                 if isinstance(message, Shutdown):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import torch
 
 from engine.catalog import CONFIG, RECORD, WEIGHTS, find_checkpoint
@@ -118,16 +119,11 @@ def _is_short(size: int, device: str) -> bool:
 
 def _memory() -> tuple[int, int] | None:
     """Bytes of this machine's memory, free (or held by nothing but caches) and in all; None where it does not say."""
-    sizes = {}
     try:
-        with Path("/proc/meminfo").open() as file:
-            for line in file:
-                name, _, rest = line.partition(":")
-                if name in ("MemAvailable", "MemTotal"):
-                    sizes[name] = int(rest.split()[0]) * 1024
-        return sizes["MemAvailable"], sizes["MemTotal"]
-    except (OSError, KeyError, ValueError):
+        memory = psutil.virtual_memory()
+    except (OSError, psutil.Error):
         return None
+    return memory.available, memory.total
 
 
 def _collect() -> None:

@@ -14,7 +14,7 @@ from engine.config import Device, Precision, SamplingParams
 from engine.inference.stream import Alternative, ScoredToken, Token
 from engine.worker.questions import AnyQuestion
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """No line is longer, in either direction."""
 
@@ -102,7 +102,9 @@ class SetParams(Message, frozen=True, kw_only=True, tag="set_params"):
 
 
 class Cancel(Message, frozen=True, kw_only=True, tag="cancel"):
-    """End a running generation at the next token; what was written stays. Answered by its `Done`."""
+    """End a running generation at the next token; what was written stays. Answered by its `Done`. Or give up a question
+    that is answered by a process of its own, which ends; any other is answered all the same.
+    """
 
     id: int
 

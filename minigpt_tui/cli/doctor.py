@@ -136,7 +136,8 @@ def check_terminal() -> Iterator[Finding]:
     if encoding.lower().replace("-", "") == "utf8":
         yield Finding("characters", "ok", "UTF-8")
     else:
-        yield Finding("characters", "warn", f"{encoding}: set LANG=C.UTF-8, or another locale with UTF-8")
+        how = "set PYTHONUTF8=1" if os.name == "nt" else "set LANG=C.UTF-8, or another locale with UTF-8"
+        yield Finding("characters", "warn", f"{encoding}: {how}")
     if not sys.stdout.isatty():
         yield Finding("terminal", "ok", "stdout is not a terminal, so size and colours were not looked at")
         return
@@ -194,7 +195,7 @@ def check_folders() -> Iterator[Finding]:
             yield Finding("folder", "fail", f"{there} cannot be written: make it yours, or set MINIGPT_HOME to another")
         elif there != folder:
             yield Finding("folder", "ok", f"{folder} will be made when it is needed")
-        elif stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        elif os.name == "posix" and stat.S_IMODE(folder.stat().st_mode) & 0o077:
             yield Finding("folder", "warn", f"{folder} can be read by others: chmod 700 {folder}")
         else:
             yield Finding("folder", "ok", f"{folder} is yours alone")

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from engine.config import SamplingParams
-from engine.errors import InvalidSettingError, MiniGPTError
+from engine.errors import DataError, InvalidSettingError, MiniGPTError
+from engine.system_modules import find
 from engine.validation import Field as SettingField
 from engine.validation import Setting, fields, nearest_hint, parse_text, to_dict
 from minigpt_tui.cli.options import Common
@@ -142,7 +143,11 @@ def converse(
 
 
 def _next_line() -> str | None:
-    """The next line of stdin without its end; None at its end."""
+    """The next line of stdin without its end; None at its end.
+
+    Raises:
+        DataError: It is of another encoding; what was read with it is passed over.
+    """
     if sys.stdin.isatty() and sys.stdout.isatty():
         try:
             return input("> ")
@@ -151,14 +156,16 @@ def _next_line() -> str | None:
             return None
     if sys.stdin.isatty():
         say("> ", end="")
-    line = sys.stdin.readline()
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"stdin is not {sys.stdin.encoding} at byte {error.start}", "give a plain text in that encoding"
+        ) from None
     return line.rstrip("\n") if line else None
 
 
 def _remember_lines() -> None:
     """Let the arrow keys edit a line and recall earlier ones, where Python was built with readline."""
-    try:
-        import readline
-    except ImportError:
-        return
-    readline.set_auto_history(True)
+    if readline := find("readline"):
+        readline.set_auto_history(True)

@@ -41,8 +41,13 @@ def write_json(value: Any) -> None:
     Numbers that JSON has no way to write become null; characters that could steer a terminal are written as JSON's
     escapes, so that the line is safe to look at and still decodes to the exact text.
     """
-    line = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+    line = json.dumps(_finite(value), ensure_ascii=not _is_unicode(sys.stdout), allow_nan=False)
     print(UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", line), flush=True)
+
+
+def _is_unicode(stream: TextIO) -> bool:
+    """Whether a stream can hold every character; Windows gives a pipe the code page of the country."""
+    return (stream.encoding or "").lower().startswith("utf")
 
 
 def _finite(value: Any) -> Any:

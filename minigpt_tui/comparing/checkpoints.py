@@ -1,5 +1,5 @@
-"""The checkpoints of a run as columns: some of them, evenly chosen from the first to the last, and the one before or
-after another. Reads directories; knows nothing of torch or screens.
+"""The checkpoints of a run as columns: some of them, evenly chosen from the first to the last. Reads directories; knows
+nothing of torch or screens.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from engine import folders
-from engine.catalog import run_checkpoint, run_checkpoints
+from engine.catalog import run_checkpoints
 from engine.errors import CheckpointError
 from engine.training.runs import list_runs
 
@@ -68,25 +68,3 @@ def runs_told(checkpoints: Iterable[tuple[str, str]]) -> list[RunFacts]:
         if (step := which.removeprefix("step-")).isdecimal():
             steps.setdefault(run, []).append((int(step), name))
     return [RunFacts(run, tuple(name for _, name in sorted(found))) for run, found in steps.items() if len(found) > 1]
-
-
-def neighbour(model: str, direction: int) -> str | None:
-    """The checkpoint of the same run before or after a model.
-
-    Args:
-        model: RUN:step-N, RUN:best, RUN:last or RUN.
-        direction: -1 or 1.
-
-    Returns:
-        Its name; None where there is none.
-
-    Raises:
-        CheckpointError: The model is no checkpoint of a run, or its run cannot be read.
-    """
-    run, _, which = model.partition(":")
-    path = run_checkpoint(folders.runs_folder() / run, which or "best") if run else None
-    if path is None:
-        raise CheckpointError(f"{model or 'the default model'} is no checkpoint of a run", "choose a run's checkpoints")
-    names = checkpoint_names(run)
-    place = names.index(f"{run}:{path.name}") + direction
-    return names[place] if 0 <= place < len(names) else None

@@ -20,7 +20,7 @@ import msgspec
 from engine.errors import RunError
 from engine.training.control import Command
 from engine.training.runs import RunInfo, read_run
-from engine.worker.answers import Amount, CheckpointsListed, Fine, ModelsListed, RunPart, RunsListed
+from engine.worker.answers import Amount, CheckpointsListed, Fine, ModelsListed, Named, RunPart, RunsListed
 from engine.worker.questions import (
     AnyQuestion,
     AwaitRun,
@@ -29,6 +29,7 @@ from engine.worker.questions import (
     ListModels,
     ListRuns,
     MeasureRun,
+    NextCheckpoint,
     PruneRun,
     ReadRun,
     RemoveRun,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from engine.catalog import CheckpointInfo
     from minigpt_tui.connecting.place import Place
     from minigpt_tui.engine_client import EngineClient
+    from minigpt_tui.training.run_starter import RunStarter
 
 FETCH_SECONDS = 0.5
 """Seconds between two looks at a run that is shown."""
@@ -144,6 +146,16 @@ class There:
     async def list_checkpoints(self, first: str) -> tuple[tuple[str, str], ...]:
         """The checkpoints of the runs there."""
         return (await self._engine.ask(ListCheckpoints(first=first), CheckpointsListed)).checkpoints
+
+    async def next_checkpoint(self, model: str, direction: int) -> str | None:
+        """The checkpoint before or after another."""
+        return (await self._engine.ask(NextCheckpoint(model=model, direction=direction), Named)).name
+
+    def starter(self) -> RunStarter:
+        """Who starts runs there."""
+        from minigpt_tui.connecting.starts_there import StartsThere  # when it is wanted first
+
+        return StartsThere(self._engine, self.name)
 
     async def _do(self, question: AnyQuestion) -> None:
         await self._engine.ask(question, Fine)

@@ -8,20 +8,15 @@ import contextlib
 import errno
 import os
 import sqlite3
-import sys
 import time
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from engine import folders
+from engine import file_locks, folders
 from minigpt_tui.history.errors import DamagedHistoryError, HistoryError, SearchStoppedError
 from minigpt_tui.history.migrations import APPLICATION_ID, EMPTY_INDEX, INDEX, MIGRATIONS, VERSION
 from minigpt_tui.history.searching import holds
-
-if sys.platform != "win32":
-    import fcntl
 
 BUSY_SECONDS = 30.0
 """How long one process waits while another writes."""
@@ -63,7 +58,7 @@ def open_database(path: Path, *, index: bool = True) -> Opened:
     Raises:
         HistoryError: It can be neither read nor begun.
     """
-    with _alone(path):
+    with _alone(path), told(path):
         try:
             return _open(path, index, "")
         except _NewerError as error:
@@ -178,7 +173,7 @@ def _connect(path: Path, may_write: bool) -> sqlite3.Connection:
     # Where its folder may not be written there is no place for what readers share, and nobody writes.
     how = "mode=ro" if os.access(path.parent, os.W_OK) else "mode=ro&immutable=1"
     return sqlite3.connect(
-        f"file:{urllib.parse.quote(str(path))}?{how}",
+        f"{path.absolute().as_uri()}?{how}",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,
@@ -300,13 +295,13 @@ def _alone(path: Path) -> Iterator[None]:
     """One process at a time opens the file, so that no two set it aside."""
     with told(path):
         folders.private(path.parent)
-        descriptor = None if sys.platform == "win32" else os.open(path.parent, os.O_RDONLY)
+        descriptor = file_locks.open_lock(path.parent)
     if descriptor is None:
         yield
         return
     try:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            file_locks.lock(descriptor)
         yield
     finally:
         os.close(descriptor)

@@ -67,6 +67,6 @@ def time_text(seconds: float) -> str:
 def local(seconds: float) -> dt.datetime:
     """A moment in the local time; the beginning of time where there is no such moment."""
     try:
-        return dt.datetime.fromtimestamp(seconds).astimezone()
+        return dt.datetime.fromtimestamp(seconds, dt.UTC).astimezone()
     except (ValueError, OverflowError, OSError):
-        return dt.datetime.fromtimestamp(0).astimezone()
+        return dt.datetime.fromtimestamp(0, dt.UTC).astimezone()  # without the UTC, Windows cannot tell of this day

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from engine import own_models
 from engine.errors import CheckpointError, MiniGPTError, RunError
+from engine.file_names import is_same_entry
 from engine.model_folders import KEY, added_folders
 from engine.training import runs
 from engine.training.run_names import check_run_name
@@ -21,6 +22,7 @@ from minigpt_tui.models.shelf import Model, ModelShelf
 from minigpt_tui.screens.models_view import ModelsView
 from minigpt_tui.status_text import sentence
 from minigpt_tui.visible import visible_line
+from minigpt_tui.widgets.ask_line import if_yes
 
 
 class ModelsChanges(ModelsView):
@@ -78,7 +80,7 @@ class ModelsChanges(ModelsView):
             if name == old:
                 return ""
             home = Path(model.key).parent
-            if (home / name).exists():
+            if (home / name).exists() and not is_same_entry(home / name, home / old):
                 return f"there is a {'run' if model.run else 'model'} {name} already; choose another name"
             self._do(partial(self._rename, model, name, str(home / name)), f"{old} cannot be renamed")
             return ""
@@ -110,13 +112,9 @@ class ModelsChanges(ModelsView):
             used = await asyncio.to_thread(runs.disk_use, gone)
             whole = f"the run with all its {model.checkpoints} checkpoints" if model.checkpoints > 1 else "it"
             writes = "; Play writes with it" if self._key_in_use() in (model.key, str(model.path)) else ""
-            self._open(f"delete {model.name}?", f"y deletes {whole}, {size(used)}{writes}; esc keeps it", take)
-
-        def take(text: str) -> str:
-            if text.strip().lower() not in ("y", "yes"):
-                return "y deletes it; esc leaves everything as it is"
-            self._do(partial(self._remove, model), f"{model.name} cannot be deleted")
-            return ""
+            what = f"y deletes {whole}, {size(used)}{writes}; esc keeps it"
+            remove = partial(self._do, partial(self._remove, model), f"{model.name} cannot be deleted")
+            self._open(f"delete {model.name}?", what, if_yes(remove, "y deletes it; esc leaves everything as it is"))
 
         self.run_worker(ask(), group="asking", exclusive=True)
 

@@ -55,7 +55,6 @@ class TrainScreen(RunActions):
 
     def on_mount(self) -> None:
         """Begin to read."""
-        super().on_mount()
         self.run_worker(self.refresh_runs(), group="requests")
         self.run_worker(self._follow(), group="follow")
         self.run_worker(self._meter(), group="meter")
@@ -140,7 +139,7 @@ class TrainScreen(RunActions):
     def action_log_scale(self) -> None:
         """Change between a linear and a logarithmic scale."""
         self._chart.log_scale = not self._chart.log_scale
-        self._show_all()
+        self.fit()
 
     def action_zoom(self) -> None:
         """The next zoom."""
@@ -187,8 +186,6 @@ class TrainScreen(RunActions):
 
     def action_back(self) -> None:
         """Close the question; else dismiss a notice; else go to the list."""
-        if self._ask.is_open:
-            self._ask.action_close()
-        elif not self._notice.dismiss():
+        if not self.close_open():
             self.clear_selection()
             self._runs.focus()

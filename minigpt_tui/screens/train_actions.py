@@ -4,27 +4,32 @@ Runs are asked through their control files; all that waits for a disk or a proce
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.errors import MiniGPTError, RunError, WorkerError
-from engine.training import control, launch
+from engine.training import control
 from engine.training.run import RunConfig
 from engine.training.run_names import check_run_name
 from engine.training.runs import RunInfo, checkpoint_steps
 from minigpt_tui.actions import by_id
 from minigpt_tui.columns import size
-from minigpt_tui.machine import Here, Machine
+from minigpt_tui.machine import Here, LinkLostError, Machine
 from minigpt_tui.screens.train_view import TrainView
 from minigpt_tui.settings import Session
 from minigpt_tui.status_text import sentence
-from minigpt_tui.threads import in_daemon
 from minigpt_tui.visible import visible_line
+from minigpt_tui.widgets.ask_line import if_yes
 
 if TYPE_CHECKING:
     from minigpt_tui.training.run_draft import RunDraft
+    from minigpt_tui.training.run_starter import RunStarter
+
+LINK_SECONDS = 1.0
+"""After a link was lost, another machine is asked so often for what is not known of it."""
 
 ASKED: dict[control.Command, str] = {
     "pause": "asked to pause",
@@ -33,6 +38,8 @@ ASKED: dict[control.Command, str] = {
     "stop": "asked to stop",
 }
 """What a request is called until it has come true."""
+
+LEAVES = "y does it; esc leaves everything as it is"
 
 
 class RunActions(TrainView):
@@ -48,6 +55,7 @@ class RunActions(TrainView):
         self._machine: Machine = machine or Here()
         super().__init__(session)
         self._draft: RunDraft | None = None  # what was typed in the form, which opens with it again
+        self._starter: RunStarter | None = None
         self._saves: dict[str, int] = {}  # the last checkpoint of each run that was asked to save
 
     def _no_runs(self) -> str:
@@ -107,7 +115,7 @@ class RunActions(TrainView):
         elif run.state == "paused":
             self._ask_of_run("resume")
         elif run.state == "finished":
-            self.say("it is finished; e gives it more steps")
+            self.say(f"it is finished; {by_id('run_extend').shown} gives it more steps")
         else:
             self._resume(run)
 
@@ -162,30 +170,29 @@ class RunActions(TrainView):
     def action_another(self) -> None:
         """Open the form with the chosen run's settings."""
         run = self.chosen
-        self._open_form(launch.another_like(run.config) if run is not None and run.config is not None else None)
+        self._open_form(run.config if run is not None else None)
 
     def _open_form(self, initial: RunConfig | None) -> None:
         if self._machine.no_runs:
             self.say(self._machine.no_runs)
-            return
-        if self._machine.name:
-            self.tell(
-                "A run cannot be started from here",
-                f"The form knows the texts of this machine, not those of {visible_line(self._machine.name)}. "
-                "There, in a shell: minigpt-tui train TEXT. The run is shown here as soon as it has begun.",
-            )
             return
         from minigpt_tui.screens.train_form import TrainForm
         from minigpt_tui.training.run_draft import RunDraft  # when they are wanted first
 
         self._notice.dismiss()
         self._draft = self._draft or RunDraft()
-        self.app.push_screen(TrainForm(initial, draft=self._draft), self._start)
+        form = TrainForm(initial, draft=self._draft, starter=self._starter_of_runs())
+        self.app.push_screen(form, self._start)
+
+    def _starter_of_runs(self) -> RunStarter:
+        self._starter = self._starter or self._machine.starter()
+        return self._starter
 
     def _start(self, config: RunConfig | None) -> None:
         """Start what the form says; a run that cannot begin leaves no directory, and the form keeps what was typed."""
         if config is None:
             return
+        starter = self._starter_of_runs()
         self._asked[config.name] = "", "starting…"
         self._select(config.name)
         self._show_picture(None)
@@ -193,15 +200,38 @@ class RunActions(TrainView):
 
         async def start() -> None:
             try:
-                run = await in_daemon(partial(launch.start_run, config))
+                await starter.start(config)
                 await self.refresh_runs()
-                await in_daemon(partial(launch.wait_until_running, run, discard=True))
+                await starter.wait_until_running(config.name)
+            except LinkLostError as error:
+                self._asked.pop(config.name, None)
+                await self._learn_whether_it_began(config, error)
             except MiniGPTError as error:
                 self._asked.pop(config.name, None)
                 self.tell(f"{config.name} could not begin", f"{sentence(error)} Nothing is left of it.", ["run_start"])
             await self.refresh_runs()
 
         self.run_worker(start(), group="requests")
+
+    async def _learn_whether_it_began(self, config: RunConfig, error: LinkLostError) -> None:
+        """The link was lost while a run was started: once it is back, the list says whether it was."""
+        name = config.name
+        said = f"{sentence(error)} A run that has begun goes on there; once the link is back, it is seen here."
+        self.tell(f"Whether {name} has begun is not known yet", said)
+        while True:
+            await asyncio.sleep(LINK_SECONDS)
+            with contextlib.suppress(MiniGPTError):
+                runs = await self._machine.list_runs()
+                break
+        self._notice.dismiss()
+        if any(run.config is not None and (run.name, run.config.created) == (name, config.created) for run in runs):
+            self._select(name)
+            self.say(f"{name} has begun on {self._machine.name}")
+        else:
+            said = (
+                f"The link was lost before {visible_line(self._machine.name)} was asked for it. Nothing is left of it."
+            )
+            self.tell(f"{name} has not begun", said, ["run_start"])
 
     def action_extend(self) -> None:
         """Ask for the number of steps, and go on to it."""
@@ -256,7 +286,7 @@ class RunActions(TrainView):
                 return
             count, used = facts
             what = f"y deletes it with {_checkpoint_words(count)}, {size(used)}; esc keeps it"
-            self._open(f"delete {run.name}?", what, self._if_yes(partial(self._remove, run)))
+            self._open(f"delete {run.name}?", what, if_yes(partial(self._remove, run), LEAVES))
 
         self.run_worker(ask(), group="asking", exclusive=True)
 
@@ -288,7 +318,7 @@ class RunActions(TrainView):
                 self.say(f"{run.name} takes {size(used)}; there is nothing to prune")
                 return
             what = f"{size(used)} on disk; y keeps the best and the last of {count} checkpoints"
-            self._open(f"prune {run.name}?", what, self._if_yes(partial(self._prune, run)))
+            self._open(f"prune {run.name}?", what, if_yes(partial(self._prune, run), LEAVES))
 
         self.run_worker(ask(), group="asking", exclusive=True)
 
@@ -298,15 +328,6 @@ class RunActions(TrainView):
             self.say(f"{_checkpoint_words(count)} of {run.name} went; {size(freed)} are free again")
 
         self._do(prune, f"{run.name} cannot be pruned")
-
-    def _if_yes(self, then: Callable[[], None]) -> Callable[[str], str]:
-        def take(text: str) -> str:
-            if text.strip().lower() not in ("y", "yes"):
-                return "y does it; esc leaves everything as it is"
-            then()
-            return ""
-
-        return take
 
 
 def _checkpoint_words(count: int) -> str:

@@ -1,5 +1,5 @@
-"""The form that starts a run: a draft is turned and typed, its text is looked at and one of its steps is timed, each in
-a process of its own. It ends with the run's configuration; starting it is the caller's.
+"""The form that starts a run, here or on another machine: a draft is turned and typed, its text is looked at and one of
+its steps is timed there. It ends with the run's configuration; starting it is the caller's.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from textual.binding import BindingType
 from textual.events import DescendantBlur, DescendantFocus, Resize
 from textual.widgets import Input
 
-from engine.catalog import CheckpointInfo, list_checkpoints
+from engine.catalog import CheckpointInfo
 from engine.errors import InvalidSettingError, MiniGPTError
-from engine.text.library import LibraryText, list_texts
 from engine.training.run import RunConfig
 from minigpt_tui.actions import Where, bindings
-from minigpt_tui.screens.train_form_cost import TEXT_KEYS, TrainFormCost
+from minigpt_tui.machine import LinkLostError
+from minigpt_tui.screens.train_form_cost import LINK_SECONDS, SENDS, TEXT_KEYS
+from minigpt_tui.screens.train_form_texts import TrainFormTexts
 from minigpt_tui.screens.train_form_view import FRESH
 from minigpt_tui.training.form_fields import FIELDS, has_list
-from minigpt_tui.training.run_draft import RunDraft, read_base
+from minigpt_tui.training.run_draft import RunDraft
+from minigpt_tui.training.run_starter import RunStarter, StartsHere
 from minigpt_tui.training.setting_steps import choices, shown, stepped, typed
-from minigpt_tui.training.text_paths import put_in_place, text_choices
+from minigpt_tui.training.text_paths import put_in_place
 from minigpt_tui.visible import visible_line
 from minigpt_tui.widgets.choice_list import Choice, ChoiceList
 from minigpt_tui.widgets.setting_row import SettingRow
@@ -31,47 +33,69 @@ from minigpt_tui.widgets.text_row import TextRow
 from minigpt_tui.widgets.top_line import count_text
 
 
-class TrainForm(TrainFormCost):
+class TrainForm(TrainFormTexts):
     """Choose a text and settings, see what they take, and start.
 
     Args:
         initial: A run whose text and settings to begin with.
         draft: What was typed before, changed in place, so that it is there again the next time; `initial` replaces it.
+        starter: Where the run is started; by default this machine.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(Where.FORM)]
 
-    def __init__(self, initial: RunConfig | None = None, *, draft: RunDraft | None = None) -> None:
-        draft = draft if draft is not None else RunDraft()
-        problem = ""
-        if initial is not None:
-            try:
-                begun = RunDraft.of(initial)
-            except MiniGPTError as error:  # the model that it went on from is gone, or damaged
-                problem = str(error)
-            else:
-                for each in dataclass_fields(RunDraft):
-                    setattr(draft, each.name, getattr(begun, each.name))
-        super().__init__(draft)
-        self._texts: list[LibraryText] = []
-        self._models: list[CheckpointInfo] = []
-        self._refused = problem
+    def __init__(
+        self,
+        initial: RunConfig | None = None,
+        *,
+        draft: RunDraft | None = None,
+        starter: RunStarter | None = None,
+    ) -> None:
+        super().__init__(draft if draft is not None else RunDraft(), starter or StartsHere())
+        self._initial = initial  # until the draft is like it
+        self._models: tuple[CheckpointInfo, ...] = ()
         self._before: dict[str, Any] = {}  # what settings were before something was typed
 
     def on_mount(self) -> None:
         """Find out which texts and models there are, and what the draft takes."""
         self.fill_in()
-        self.run_worker(self._list(), group="list")
+        self.run_worker(self._begin(), group="list")
+
+    async def _begin(self) -> None:
+        if self._initial is not None:
+            await self._be_like(self._initial)
+            self._initial = None
         self._look_at_text(0.0)
         self._reckon()
+        await self._list()
+
+    async def _be_like(self, config: RunConfig) -> None:
+        """Begin with the text and settings of another run."""
+        try:
+            base = await self._starter.read_base(config.base, "") if config.base else None
+            begun = RunDraft.of(config, await self._starter.free_name(config.name), base)
+        except MiniGPTError as error:  # the model that it went on from is gone, or damaged
+            self._refused = visible_line(str(error))
+            return
+        for each in dataclass_fields(RunDraft):
+            setattr(self.draft, each.name, getattr(begun, each.name))
+        self.fill_in()
 
     async def _list(self) -> None:
-        """Texts and models, found beside the loop: folders may be large, and disks slow."""
-        self._texts = await asyncio.to_thread(list_texts)
-        self.draft.known = {text.name: text.state for text in self._texts}
-        if self.place == "text" and not self.draft.text:
-            self._suggest("text")
-        self._models = await asyncio.to_thread(list_checkpoints)
+        """Texts and models, found beside the loop: folders may be large, disks slow, and links lost."""
+        while True:
+            try:
+                self._texts = await self._starter.list_texts()
+                if self.place == "text" and not self.draft.text:
+                    self._suggest("text")
+                self._models = await self._starter.list_models()
+            except LinkLostError:
+                await asyncio.sleep(LINK_SECONDS)
+                continue
+            except MiniGPTError as error:
+                self._refused = visible_line(str(error))
+                self._reckon()
+            return
 
     # Settings
 
@@ -151,12 +175,15 @@ class TrainForm(TrainFormCost):
             self._look_at_text()
             self._suggest(row.key)
         elif row.key == "name":
-            try:
-                self.draft.check_name()
-                row.problem = ""
-            except MiniGPTError as error:
-                row.problem = str(error)
-            self.show_place()
+            _ = self.run_worker(partial(self._check_name, row), group="name", exclusive=True)
+
+    async def _check_name(self, row: TextRow) -> None:
+        try:
+            await self._starter.check_name(self.draft.name.strip())
+            row.problem = ""
+        except MiniGPTError as error:
+            row.problem = "" if isinstance(error, LinkLostError) else str(error)
+        self.show_place()
 
     # Lists
 
@@ -177,15 +204,6 @@ class TrainForm(TrainFormCost):
             return (Choice("", FRESH, "drawn anew from the seed"), *models)
         return tuple(Choice(shown(value), shown(value)) for value in choices(FIELDS[key]))
 
-    def _suggest(self, key: str) -> None:
-        _ = self.run_worker(partial(self._find_choices, key), group="suggest", exclusive=True)
-
-    async def _find_choices(self, key: str) -> None:
-        found, is_begun = await asyncio.to_thread(text_choices, getattr(self.draft, key), self._texts)
-        if self.place == key:
-            self._choices.open(key, found, self.value_region(key), 0 if is_begun else None)
-            self.show_place()
-
     def on_choice_list_chosen(self, event: ChoiceList.Chosen) -> None:
         """Take what was clicked."""
         event.stop()
@@ -194,7 +212,9 @@ class TrainForm(TrainFormCost):
     def _take_from_list(self, choice: Choice) -> None:
         key = self._choices.owner
         self._choices.close()
-        if key in TEXT_KEYS:
+        if key in TEXT_KEYS and self._sends(key, choice):
+            self._send(key, choice.value)
+        elif key in TEXT_KEYS:
             field = self._text_row(key).input
             field.value = put_in_place(field.value, choice.value)  # says so, and opens the list of a folder
             field.cursor_position = len(field.value)
@@ -204,18 +224,25 @@ class TrainForm(TrainFormCost):
 
     def _take(self, key: str, name: str) -> None:
         """Choose from a list."""
+        if key == "base":
+            _ = self.run_worker(partial(self._take_base, name), group="base", exclusive=True)
+            return
         if key == "preset":
             self.draft.choose_preset(name)
-        elif key == "base":
-            info = next((info for info in self._models if info.name == name), None)
-            try:
-                self.draft.choose_base(read_base(info) if info is not None else None)
-            except MiniGPTError as error:
-                self._rows["base"].problem = str(error)
-                return
-            self._rows["base"].problem = ""
         else:
             self._put(key, next(value for value in choices(FIELDS[key]) if shown(value) == name))
+        self._changed()
+
+    async def _take_base(self, name: str) -> None:
+        """Go on from a model, or from none."""
+        info = next((info for info in self._models if info.name == name), None)
+        try:
+            self.draft.choose_base(await self._starter.read_base(info.path, info.name) if info is not None else None)
+        except MiniGPTError as error:
+            self._rows["base"].problem = str(error)
+            self.show_place()
+            return
+        self._rows["base"].problem = ""
         self._changed()
 
     # Where one is
@@ -241,8 +268,11 @@ class TrainForm(TrainFormCost):
             self._tell_text("")
 
     def on_resize(self, _event: Resize) -> None:
-        """A list does not stay where its field was."""
+        """A list does not stay where its field was; that of a text goes with it."""
+        key = self._choices.owner
         self._choices.close()
+        if key in TEXT_KEYS:
+            self.call_after_refresh(self._suggest, key)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter in a text is enter anywhere."""
@@ -315,14 +345,22 @@ class TrainForm(TrainFormCost):
 
     def action_start(self) -> None:
         """End with the run's configuration; what is missing or wrong is said, and has the focus."""
+        if self._initial is not None:
+            return  # it is not filled in yet
         for key, row in self._rows.items():
             if row.problem and not (isinstance(row, SettingRow) and row.locked):
                 self._refuse(f"{row.label}: {row.problem}", key)
                 return
+        if unsent := self._unsent():
+            self._refuse(f"{unsent} is not sent yet: {SENDS}", "text")
+            return
+        _ = self.run_worker(self._make_config, group="start", exclusive=True)
+
+    async def _make_config(self) -> None:
         try:
-            config = self.draft.config()
+            config = await self._starter.make_config(self.draft.wish())
         except MiniGPTError as error:
-            self._refuse(str(error), "" if self.draft.sources() else "text")
+            self._refuse(str(error), "text" if self.draft.texts.is_blank else "")
             return
         self.draft.name = ""  # it is taken now
         self.dismiss(config)

@@ -1,5 +1,5 @@
-"""What the form's run takes: its text is looked at and one of its steps is timed, each in a process of its own that is
-given up when what it was asked no longer stands.
+"""What the form's run takes: its text is looked at and one of its steps is timed where it shall be trained. Both are
+given up when what was asked no longer stands.
 """
 
 from __future__ import annotations
@@ -11,16 +11,24 @@ from engine.config import ModelConfig, TrainConfig
 from engine.errors import InvalidSettingError, MiniGPTError
 from engine.training.estimate import Measurement, MeasureRequest, estimate
 from engine.training.survey import Survey
-from minigpt_tui.one_answer import ask
+from minigpt_tui.machine import LinkLostError
 from minigpt_tui.screens.train_form_view import AFTER_THE_TEXT, TrainFormView
 from minigpt_tui.training.run_cost import length_words, size_words, survey_words, time_words
 from minigpt_tui.training.run_draft import RunDraft
+from minigpt_tui.training.run_starter import RunStarter
+from minigpt_tui.training.text_paths import not_sent
 from minigpt_tui.visible import visible_line
 
 TEXT_KEYS = ("text", "val", "test")
 
 SURVEY_SECONDS, MEASURE_SECONDS = 0.3, 0.8
 """How long after the last change a text is looked at, and a step is timed."""
+
+LINK_SECONDS = 1.0
+"""How long after a question for which there was no link to another machine it is asked again."""
+
+SENDS = "enter on it sends it"
+"""What to do about a file of this machine."""
 
 PATIENCE_SECONDS = 60.0
 """A step that was not timed by then takes too long to wait for."""
@@ -29,8 +37,15 @@ PATIENCE_SECONDS = 60.0
 class TrainFormCost(TrainFormView):
     """The form, with what its run takes."""
 
-    def __init__(self, draft: RunDraft) -> None:
-        super().__init__(draft)
+    def __init__(self, draft: RunDraft, starter: RunStarter) -> None:
+        """Make the form.
+
+        Args:
+            draft: What was chosen so far; changed in place.
+            starter: Where the run is started.
+        """
+        super().__init__(draft, starter.name)
+        self._starter = starter
         self._survey: Survey | None = None
         self._problem = ""  # what is wrong with the text
         self._measured: dict[str, Measurement] = {}
@@ -41,22 +56,33 @@ class TrainFormCost(TrainFormView):
 
     async def _look(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        request = self.draft.survey_request()
-        if request is None:
+        name = ""
+        found: Survey | None = None
+        try:
+            if unsent := self._unsent():
+                found = Survey(problem=f"{unsent} is not sent yet", hint=SENDS)
+            else:
+                sight = await self._starter.look(self.draft.texts)
+                found, name = sight.survey, sight.free_name
+        except MiniGPTError as error:
+            found = Survey(problem=error.message, hint=error.hint)
+            if isinstance(error, LinkLostError):
+                self.set_timer(LINK_SECONDS, partial(self._look_at_text, 0.0))
+        if found is None:
             self._survey, self._problem = None, ""
             self._tell_text("")
         else:
-            try:
-                found = await ask("engine.training.survey", request, Survey)
-            except MiniGPTError as error:
-                found = Survey(problem=error.message, hint=error.hint)
             self._survey = None if found.problem else found
             self._problem = sentence(found.problem, found.hint)
             self._tell_text("" if found.problem else survey_words(found))
-        self._text_row("name").input.placeholder = self.draft.free_name() if request else AFTER_THE_TEXT
+        self._text_row("name").input.placeholder = name or AFTER_THE_TEXT
         self.show_values()
         self._reckon()
         self.show_place()
+
+    def _unsent(self) -> str:
+        """The first of the texts that is a file of this machine still, where those are another's; empty for none."""
+        return not_sent(self.draft.text, self.draft.val, self.draft.test) if self._starter.name else ""
 
     def _tell_text(self, found: str) -> None:
         """Say what the text is; what is wrong with one that is still being typed can wait."""
@@ -91,7 +117,7 @@ class TrainFormCost(TrainFormView):
             _ = self.run_worker(
                 partial(self._measure, key, training, model, draft.device), group="measure", exclusive=True
             )
-            lines.insert(1, ("measuring how long a step takes …", "$quiet"))
+            lines.insert(1, (f"measuring how long a step takes{self._there} …", "$quiet"))
         elif measured.problem:
             self.workers.cancel_group(self, "measure")
             lines.insert(1, (f"not measured: {sentence(measured.problem, measured.hint)}", "$text-error"))
@@ -107,9 +133,13 @@ class TrainFormCost(TrainFormView):
         request = MeasureRequest(training=training, model=model, device=device)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                self._measured[key] = await ask("engine.training.measure", request, Measurement)
+                self._measured[key] = await self._starter.measure(request)
         except TimeoutError:
-            self._measured[key] = Measurement(problem=f"a part of a step takes more than {PATIENCE_SECONDS:g} s here")
+            where = self._there or " here"
+            self._measured[key] = Measurement(problem=f"a part of a step takes more than {PATIENCE_SECONDS:g} s{where}")
+        except LinkLostError:
+            self.set_timer(LINK_SECONDS, self._reckon)
+            return
         except MiniGPTError as error:
             self._measured[key] = Measurement(problem=error.message, hint=error.hint)
         self.call_later(self._reckon)

@@ -62,14 +62,16 @@ class TrainFormView(Screen[RunConfig | None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny-width"), (60, "-narrow"), (108, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-tiny-height"), (16, "-low")]  # noqa: RUF012
 
-    def __init__(self, draft: RunDraft) -> None:
+    def __init__(self, draft: RunDraft, machine: str = "") -> None:
         """Make the parts.
 
         Args:
             draft: What was chosen so far; changed in place.
+            machine: What another machine is called whose texts these are, and where the run is started.
         """
         super().__init__()
         self.draft = draft
+        self._there = f" on {visible_line(machine)}" if machine else ""
         self._top = TopLine(id="top")
         self._form = Container(id="form")  # it scrolls, but leaves the arrow keys to the fields
         self._cost = CostPanel(id="cost", markup=False)
@@ -103,13 +105,16 @@ class TrainFormView(Screen[RunConfig | None]):
     def _make_row(self, key: str) -> SettingRow | TextRow:
         label = LABELS.get(key, key)
         if is_text(key):
-            return TextRow(key, label, placeholder=PLACEHOLDERS.get(key, ""), tells=key == "text")
+            placeholder = PLACEHOLDERS.get(key, "")
+            if key == "text" and self._there:
+                placeholder = f"a path{self._there}, or one of the list"
+            return TextRow(key, label, placeholder=placeholder, tells=key == "text")
         return SettingRow(key, label, is_number=is_typed_number(key))
 
     def fill_in(self) -> None:
         """Show the draft."""
         self._top.current = "Train"
-        self._form.border_title = "Start a run"
+        self._form.border_title = Content(f"Start a run{self._there}")
         self._cost.border_title = "What it takes"
         keys = [hints(["form_start", "form_more"]), hint("form_preset", "preset"), hints(["form_leave", "help"])]
         self._cost.border_subtitle = " · ".join(keys)
@@ -179,6 +184,8 @@ class TrainFormView(Screen[RunConfig | None]):
         row = self._rows.get(key)
         if row is None:
             words = "  starts the run: a process of its own, which goes on when the app or the terminal is closed"
+            if self._there:
+                words = f"  starts the run{self._there}: a process of its own, which goes on when the link is lost"
             self._about.update(Content.assemble(("enter", "$key"), words))
             self._form.border_subtitle = ""
             return

@@ -1,29 +1,20 @@
 """A run before it is started: what was chosen and typed so far, checked against the settings' own ranges. It outlives
-the form, so that what was typed is there when the form opens again. Knows nothing of a screen.
+the form, so that what was typed is there when the form opens again. Knows nothing of a screen, nor of a disk.
 """
 
 from __future__ import annotations
 
-import shlex
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from engine import catalog
-from engine.catalog import CheckpointInfo
 from engine.config import SMALLEST_BPE, ModelConfig, TrainConfig
-from engine.errors import DataError, InvalidSettingError, RunError
-from engine.formats.configuration import from_hf_config
+from engine.errors import InvalidSettingError
 from engine.presets import DEFAULT_PRESET, FINETUNE_PRESET, PRESETS, SUMMARIES
-from engine.text.library import findable, text_name
-from engine.training.run import RunConfig, TextSources
-from engine.training.run_names import check_run_name, free_run_name
-from engine.training.survey import Survey, SurveyRequest
-from engine.validation import make, nearest_hint, to_dict
+from engine.training.run import RunConfig
+from engine.training.run_making import BaseModel
+from engine.training.run_wish import RunWish, TypedTexts
+from engine.training.survey import Survey
+from engine.validation import make, to_dict
 from minigpt_tui.cli.training_settings import OF_THE_MODEL
 
 ALPHABET = 65
@@ -36,30 +27,6 @@ LIKE = "that run's"
 """The settings of the run that this one shall be like, as a preset."""
 
 
-class BaseModel(msgspec.Struct, frozen=True):
-    """A model to go on from.
-
-    Attributes:
-        info: What a list of models shows of it.
-        model: Its configuration.
-    """
-
-    info: CheckpointInfo
-    model: ModelConfig
-
-
-def read_base(info: CheckpointInfo) -> BaseModel:
-    """What a run that goes on from a model needs to know of it.
-
-    Raises:
-        CheckpointError: It is damaged, or of a kind that is not known here.
-    """
-    path = Path(info.path)
-    model = from_hf_config(catalog.read_config(path))
-    beyond = {key: value for key, value in catalog.read_record(path).architecture.items() if hasattr(model, key)}
-    return BaseModel(info, model.replace(**beyond))
-
-
 @dataclass
 class RunDraft:
     """What was chosen so far; texts stand as they were typed.
@@ -70,7 +37,6 @@ class RunDraft:
         overrides: Settings that are other than the preset's, by name.
         like: The run that this one shall be like.
         more: Whether all settings are shown.
-        known: The texts that have a name: whether each can be read now, or is yet to be downloaded.
     """
 
     text: str = ""
@@ -85,21 +51,23 @@ class RunDraft:
     base: BaseModel | None = None
     like: RunConfig | None = None
     more: bool = False
-    known: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: RunConfig) -> RunDraft:
-        """A draft of another run like this one."""
-        base = None
-        if config.base:
-            base = read_base(catalog.read_info(Path(config.base)))
+    def of(cls, config: RunConfig, name: str, base: BaseModel | None) -> RunDraft:
+        """A draft of another run like this one.
+
+        Args:
+            config: This one's.
+            name: A free name.
+            base: The model that this one went on from.
+        """
         text = config.text
         return cls(
             text=", ".join(text.train),
             val=text.val or "",
             test=text.test or "",
             column=text.column or "",
-            name=free_run_name(config.name),
+            name=name,
             preset=LIKE,
             device=config.device,
             nproc=config.nproc,
@@ -236,108 +204,27 @@ class RunDraft:
             return "not gpt2"
         return ""
 
-    # Texts and names
+    # Texts
 
-    def sources(self) -> tuple[str, ...]:
-        """The texts that were typed, as names of the library and paths."""
-        return parse_sources(self.text, self.known)
+    @property
+    def texts(self) -> TypedTexts:
+        """The texts as they were typed."""
+        return TypedTexts(train=self.text, val=self.val, test=self.test)
 
-    def survey_request(self) -> SurveyRequest | None:
-        """What to ask about the texts; None while none was chosen."""
-        sources = self.sources()
-        if not sources:
-            return None
-        val, test = (_absolute(text.strip()) if text.strip() else None for text in (self.val, self.test))
-        return SurveyRequest(names=tuple(map(_absolute, sources)), val=val, test=test)
-
-    def free_name(self) -> str:
-        """The name that the run gets when none is typed."""
-        return free_run_name("-".join(map(text_name, self.sources()[:3])) or "run")
-
-    def check_name(self) -> None:
-        """Raise RunError when the name that was typed cannot be a run's, or is taken."""
-        name = self.name.strip()
-        if not name:
-            return
-        check_run_name(name)
-        if (free := free_run_name(name)) != name:
-            raise RunError(f"there is a run {name} already", f"{free} is free")
-
-    def config(self) -> RunConfig:
-        """What to start.
+    def wish(self) -> RunWish:
+        """What to start, for the machine that shall train it to look at.
 
         Raises:
-            MiniGPTError: Something is missing or wrong; the first of it is said.
+            InvalidSettingError: The settings do not go together.
         """
-        sources = self.sources()
-        if not sources:
-            raise DataError("no text was chosen yet", "type a path, or choose one of the list")
-        val, test = self.val.strip(), self.test.strip()
-        for name in (*sources, *filter(None, (val, test))):
-            self._check_text(name)
-        self.check_name()
         training = self.training()
         self.model(None)
-        return RunConfig(
-            name=self.name.strip() or self.free_name(),
-            created=time.time(),
+        return RunWish(
+            texts=self.texts,
             training=training,
-            text=TextSources(
-                train=tuple(map(_absolute, sources)),
-                val=_absolute(val) if val else None,
-                test=_absolute(test) if test else None,
-                column=self.column.strip() or None,
-            ),
+            column=self.column,
+            name=self.name,
             device=self.device,
             nproc=self.nproc,
-            base=str(Path(self.base.info.path).absolute()) if self.base else "",
+            base=self.base.info.path if self.base else "",
         )
-
-    def _check_text(self, name: str) -> None:
-        """Raise DataError unless there is something by that name; what it holds is not asked."""
-        if _exists(name):
-            return
-        if name not in self.known:
-            raise DataError(f"there is no text {name}", nearest_hint(name, self.known))
-        if self.known[name] == "to download":
-            raise DataError(f"{name} is not downloaded yet", f"minigpt-tui data get {name}")
-
-
-def parse_sources(text: str, known: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Texts from a line: parted by commas; or as a shell writes them, with quotes, where that finds what is there.
-
-    Args:
-        text: The line.
-        known: The texts that have a name.
-    """
-
-    def is_there(name: str) -> bool:
-        return name in (known or {}) or _exists(name)
-
-    text = text.strip()
-    if not text or is_there(text):
-        return (text,) if text else ()
-    found: list[str] = []
-    for part in filter(None, map(str.strip, text.split(","))):
-        words = _shell_words(part)
-        found += words if not is_there(part) and all(map(is_there, words)) else [part]
-    return tuple(found)
-
-
-def _shell_words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError:  # a quote that is not closed yet
-        return [text]
-
-
-def _exists(name: str) -> bool:
-    try:
-        return Path(name).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # too long, ~somebody, a zero byte
-        return False
-
-
-def _absolute(name: str) -> str:
-    """A text as another process finds it: by its name, or its absolute path."""
-    return findable(Path(name).expanduser() if name.startswith("~") and _exists(name) else name)

@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import json
 import math
-import resource
 from collections import Counter
 
 import msgspec
@@ -232,7 +231,7 @@ def test_looking_at_a_run_does_not_change_it(start):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3", "llama"])
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_every_family_learns_with_every_optimizer(start, family, optimizer):
     trainer = start(config=TINY.replace(family=family, optimizer=optimizer, steps=25, eval_interval=0))
@@ -306,6 +305,7 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run_before_it_is_saved(s
 
 
 def test_a_full_disk_ends_the_run_with_the_reason_and_keeps_what_was_saved(text, monkeypatch):
+    resource = pytest.importorskip("resource")
     run = new_run("demo", TINY, text)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     append = RunDirectory.append_sample
@@ -470,6 +470,7 @@ def test_a_name_that_is_too_long_for_a_folder_is_refused_or_cut(text):
 
 
 def test_a_run_that_cannot_be_made_says_so_and_leaves_nothing(text):
+    resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:

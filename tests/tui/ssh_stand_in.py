@@ -29,6 +29,7 @@ echo "Last login: never"
 printf 'no line end: '
 for command; do :; done
 export SHELL="$dir/shell" MINIGPT_HOME="$dir/home"
+cd "$dir/home"
 exec 3<&0
 sh -c "$command" <&3 &
 child=$!

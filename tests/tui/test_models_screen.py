@@ -230,8 +230,8 @@ async def test_five_hundred_models_hold_no_key_up(make_app, own_home, tiny_model
     home.mkdir(parents=True)
     for place in range(500):
         (home / f"m{place:03}").symlink_to(tiny_model)
+    beats = 0
     async with make_app().run_test(size=WIDE) as pilot:
-        beats = 0
 
         async def beat() -> None:
             nonlocal beats
@@ -239,8 +239,8 @@ async def test_five_hundred_models_hold_no_key_up(make_app, own_home, tiny_model
                 await asyncio.sleep(0.01)
                 beats += 1
 
-        await pilot.press("f6")
         beating = asyncio.create_task(beat())
+        await pilot.press("f6")
         await until(lambda: isinstance(pilot.app.screen, ModelsScreen) and pilot.app.screen._is_whole)
         beating.cancel()
         assert len(pilot.app.screen._models) == 501

@@ -8,8 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from endless import make_endless
-from run_maker import RunMaker, open_training, until
-from ssh_stand_in import StandIn
+from run_maker import open_training, until
 from test_play_screen import shown
 
 from engine import folders
@@ -23,7 +22,7 @@ from minigpt_tui.comparing.checkpoints import RunFacts, runs_told
 from minigpt_tui.connecting.ssh import SshPlace, remote_command
 from minigpt_tui.engine_client import EngineClient
 
-pytest_plugins = ("play_fixtures",)
+pytest_plugins = ("play_fixtures", "ssh_fixtures")
 
 WIDE = (120, 36)
 
@@ -31,40 +30,6 @@ WIDE = (120, 36)
 def told(app: MiniGPTApp) -> str:
     """The notice's words, wherever it wraps."""
     return " ".join(shown(app, "#notice").replace("│", "").split())
-
-
-@pytest.fixture
-def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    stand_in = StandIn(tmp_path / "box")
-    monkeypatch.setenv("PATH", f"{stand_in.folder}:{Path('/usr/bin')}:{Path('/bin')}")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    return stand_in
-
-
-@pytest.fixture
-def there(ssh: StandIn, monkeypatch: pytest.MonkeyPatch):
-    """Makes things on the other machine."""
-
-    def make(what):
-        with monkeypatch.context() as patch:
-            patch.setenv("MINIGPT_HOME", str(ssh.home))
-            return what()
-
-    return make
-
-
-@pytest.fixture
-def runs():
-    maker = RunMaker()
-    yield maker
-    maker.let_go()
-
-
-@pytest.fixture
-async def engine(own_home: Path, ssh: StandIn):
-    client = EngineClient(place=SshPlace("box"))
-    yield client
-    await client.close()
 
 
 async def test_a_session_on_another_machine_whose_link_is_lost_and_found(
@@ -90,8 +55,6 @@ async def test_a_session_on_another_machine_whose_link_is_lost_and_found(
         runs.take(run, 41, 1.5)
         run.close()
         await until(lambda: app.train._picture.figures.step == 41)
-        await pilot.press("a")
-        assert "not those of box" in shown(app, "#notice")
         # Its models, and a text of one of them.
         await pilot.press("f6")
         await until(lambda: "endless" in shown(app, "#there"))

@@ -20,17 +20,20 @@ from engine.config import TrainConfig
 from engine.errors import DataError, RunError
 from engine.presets import PRESETS
 from engine.text.batches import Batches
+from engine.text.path_completion import complete
 from engine.training.estimate import Measurement, MeasureRequest
 from engine.training.run import RunConfig, RunDirectory, TextSources
+from engine.training.run_making import make_config, parse_sources
 from engine.training.survey import Survey, survey
 from engine.validation import fields
 from minigpt_tui.screens import train_form_cost
 from minigpt_tui.screens.train_form import TrainForm
 from minigpt_tui.screens.train_form_view import PLACEHOLDERS
 from minigpt_tui.themes import DARK, variable_defaults
+from minigpt_tui.training import run_starter
 from minigpt_tui.training.form_fields import FIELDS, LABELS, LEFT, RIGHT
 from minigpt_tui.training.run_cost import duration_words, steps_of
-from minigpt_tui.training.run_draft import RunDraft, parse_sources
+from minigpt_tui.training.run_draft import RunDraft
 from minigpt_tui.training.setting_steps import choices, is_number, range_words, shown, stepped, typed
 from minigpt_tui.training.text_paths import put_in_place, text_choices
 from minigpt_tui.widgets.choice_list import ChoiceList
@@ -96,7 +99,7 @@ class Engine:
 @pytest.fixture
 def engine(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     found = Engine()
-    monkeypatch.setattr(train_form_cost, "ask", found.ask)
+    monkeypatch.setattr(run_starter, "ask", found.ask)
     monkeypatch.setattr(train_form_cost, "SURVEY_SECONDS", 0.0)
     monkeypatch.setattr(train_form_cost, "MEASURE_SECONDS", 0.0)
     return found
@@ -243,7 +246,7 @@ async def test_enter_on_the_last_panel_starts(engine):
 
 
 async def test_a_name_that_is_taken_or_none_is_refused_at_once(engine):
-    RunDirectory.create(RunDraft(text="fables", known={"fables": "ready"}).config())
+    RunDirectory.create(make_config(RunDraft(text="fables").wish(), {"fables": "ready"}))
     app = FormApp(draft=RunDraft(text="fables"))
     async with app.run_test(size=WIDE) as pilot:
         await settled(pilot, "fables-2")  # the free name
@@ -585,16 +588,15 @@ def test_several_texts_are_parted_by_commas_or_as_a_shell_writes_them(own_home):
 
 
 def test_a_text_that_is_yet_to_be_downloaded_is_told_how_to_get():
-    draft = RunDraft(text="tinyshakespeare", known={"tinyshakespeare": "to download"})
     with pytest.raises(DataError, match="minigpt-tui data get tinyshakespeare"):
-        draft.config()
+        make_config(RunDraft(text="tinyshakespeare").wish(), {"tinyshakespeare": "to download"})
     with pytest.raises(RunError, match="cannot name a run"):
-        RunDraft(text="fables", name="../x", known={"fables": "ready"}).config()
+        make_config(RunDraft(text="fables", name="../x").wish(), {"fables": "ready"})
 
 
 def test_only_the_last_of_several_texts_is_completed(own_home):
-    found, is_begun = text_choices("fables, po", [])
+    found, is_begun = text_choices("fables, po", [], complete("po"))
     assert [choice.value for choice in found] == ["poem.txt"]
     assert is_begun
     assert put_in_place("fables, po", "poem.txt") == "fables, poem.txt"
-    assert text_choices("~nobody-here/x", [])[0] == ()
+    assert complete("~nobody-here/x").entries == ()

@@ -254,7 +254,7 @@ async def test_everything_fits_when_the_terminal_changes_its_size(make_app, make
         await see(pilot.app, "#chart", "validation")
         assert pilot.app.train._run.region.x == 0
         await pilot.resize_terminal(50, 15)
-        await see(pilot.app, "#too-small", "60 columns and 20 rows", "The runs go on")
+        await see(pilot.app, "#small-terminal", "60 columns and 20 rows", "The runs go on")
 
 
 async def test_a_crashed_run_says_what_happened_what_is_safe_and_the_key_that_goes_on(make_app, make_run):

@@ -20,13 +20,15 @@ ifeq ($(MOVED),moved)
 $(MADE) $(INSTALLED): FORCE
 endif
 
-.PHONY: run install test check kills serve-check ssh-check clean help FORCE
+.PHONY: run install install-dev test check kills serve-check ssh-check wheel-check pictures clean help FORCE
 
 run: $(INSTALLED)  ## Open the app (installs what it needs into .venv first)
 	@$(BIN)/minigpt-tui
 
 install: $(INSTALLED)  ## Install into .venv without opening the app
 	@echo "installed: $(CURDIR)/$(BIN)/minigpt-tui"
+
+install-dev: $(INSTALLED_DEV)  ## Install into .venv, with what tests and checks need
 
 test: $(INSTALLED_DEV)  ## Run the tests
 	$(BIN)/python -m pytest -q -n 4
@@ -35,15 +37,21 @@ check: $(INSTALLED_DEV)  ## Run all that CI runs: lint, format, types, import co
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -n 4
 
 kills: $(INSTALLED_DEV)  ## Kill training runs fifty times at random moments, and see that nothing is lost (minutes)
 	$(BIN)/python tests/end_to_end/kill_harness.py 50
 
+# Briefly: make serve-check EXAMPLES=10 LOAD='--seconds 20 --kinds 16'
+EXAMPLES ?= 100
+LOAD ?= --seconds 60
+
 serve-check: $(INSTALLED_DEV)  ## Ask the server by OpenAI's client, curl and schemathesis, then load it for a minute
-	SCHEMA_EXAMPLES=100 $(BIN)/python -m pytest -q tests/server
-	$(BIN)/python benchmarks/serve.py
+	SCHEMA_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q tests/server
+	$(BIN)/python benchmarks/serve.py $(LOAD)
 
 pictures: $(INSTALLED)  ## Draw the pictures of the README anew, from the real app
 	$(BIN)/python docs/make_pictures.py
@@ -53,8 +61,12 @@ ssh-check: $(INSTALLED_DEV)  ## Reach a worker through a real ssh on loopback (n
 		"on Debian and Ubuntu: sudo apt install openssh-server" >&2; exit 1; }
 	$(BIN)/python -m pytest -q tests/end_to_end/test_ssh_loopback.py
 
+wheel-check: $(INSTALLED_DEV)  ## Install the wheel into an empty environment, and use it from another folder (minutes)
+	$(BIN)/python tests/end_to_end/wheel_harness.py
+
 clean:  ## Remove .venv, caches and builds; models, runs and texts of yours are elsewhere and stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
+		.benchmarks snapshot_report.html
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 help:  ## Show this list

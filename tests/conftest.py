@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +12,16 @@ from types import SimpleNamespace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from textual.css.stylesheet import Stylesheet
 from tiny_models import make_tiny
+
+pytest_plugins = ("command_line",)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported lives as long as the tests: the collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,6 +41,25 @@ def apps_that_can_be_let_go():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(minigpt_tui.app, "gc", SimpleNamespace(collect=lambda: 0, freeze=lambda: None))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stylesheets_that_are_read_once():
+    """Each app reads some seventy stylesheets, and all of them again with each screen that brings its own. Here, where
+    hundreds of apps have the same ones, what was read is kept.
+    """
+    read = Stylesheet._parse_rules
+
+    @functools.cache
+    def rules(variables, css, read_from, is_default_rules, tie_breaker, scope):
+        return read(Stylesheet(variables=dict(variables)), css, read_from, is_default_rules, tie_breaker, scope)
+
+    def kept(self, css, read_from, is_default_rules=False, tie_breaker=0, scope=""):
+        return rules(tuple(self._variables.items()), css, read_from, is_default_rules, tie_breaker, scope)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stylesheet, "_parse_rules", kept)
         yield
 
 

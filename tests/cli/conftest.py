@@ -6,43 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
 
 import pytest
+from command_line import Result
 
-from minigpt_tui.cli.failures import run
-from minigpt_tui.cli.root import PROG_NAME, root
+from engine.training import launch
+from engine.training.orders import Orders
+from engine.training.run import RunDirectory
+from engine.training.status_writer import StatusWriter
 
 COMMAND = (sys.executable, "-m", "minigpt_tui")
-
-
-class Result(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def is_one_error_line(self) -> bool:
-        """Whether stderr ends with the one line that an error is, and shows no traceback."""
-        *before, last = self.err.splitlines() or [""]
-        is_last = last.startswith("error: ") and not any(line.startswith("error: ") for line in before)
-        return is_last and "Traceback" not in self.err
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command in this process: its status, stdout and stderr."""
-
-    def command(*words: object) -> Result:
-        capsys.readouterr()
-        status = run(root, [str(word) for word in words], PROG_NAME)
-        return Result(status, *capsys.readouterr())
-
-    return command
 
 
 @pytest.fixture
@@ -51,6 +28,31 @@ def own_home(tmp_path, monkeypatch):
     folder = tmp_path / "own home"
     monkeypatch.setenv("MINIGPT_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def trained_here(monkeypatch):
+    """Runs are driven by a thread of this process: for tests of what comes after, and there are many."""
+
+    class Driver:
+        def __init__(self, path: Path, lock: int) -> None:
+            self._run, self._lock = RunDirectory(path), os.dup(lock)
+            self._thread = threading.Thread(target=self._drive)
+            self._thread.start()
+
+        def _drive(self) -> None:
+            from engine.training.driving import drive
+
+            try:
+                with StatusWriter(self._run, self._run.read_status()) as writer:
+                    drive(self._run, Orders(self._run.path), writer)
+            finally:
+                os.close(self._lock)
+
+        def wait(self) -> None:
+            self._thread.join()
+
+    monkeypatch.setattr(launch, "_popen", Driver)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ QUICK = tuple(
     for part in ("--set", word)
 )  # fmt: skip
 
+pytestmark = pytest.mark.usefixtures("trained_here")
+
 TEXTS = {
     "train": "The fox went to the river, and the river said: who goes there?\n" * 20,
     "val": "The river went to the fox.\n" * 9,

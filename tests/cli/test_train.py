@@ -75,7 +75,7 @@ def test_a_text_becomes_a_model_that_can_be_used_evaluated_and_taken_elsewhere(c
     assert cli("models", "verify", tmp_path / "to go").status == 0
 
 
-def test_eval_without_data_takes_the_text_that_the_model_names(cli, own_home, text):
+def test_eval_without_data_takes_the_text_that_the_model_names(cli, own_home, text, trained_here):
     texts = own_home / "data" / "texts"
     texts.mkdir(parents=True)
     text.rename(texts / "river.txt")
@@ -119,7 +119,7 @@ def test_ctrl_c_saves_at_the_step_and_leaves_with_130(shell, text, own_home):
     assert not runs.read_run(run).is_under_way
 
 
-def test_going_on_from_a_model_keeps_its_shape_and_says_what_changes(cli, own_home, text, tiny_model):
+def test_going_on_from_a_model_keeps_its_shape_and_says_what_changes(cli, own_home, text, tiny_model, trained_here):
     text.write_text(TINY_TEXT)
     result = cli("train", text, "--from", tiny_model, "--set", "steps=2", "--set", "sample_tokens=5", "--name", "on")
     assert result.status == 0, result.err

@@ -52,16 +52,17 @@ def test_its_record_tells_the_whole_recipe():
     assert len(record.history) > 50
 
 
-def test_generating_twice_with_a_seed_gives_the_same_text():
-    first, second = (minigpt("generate", "ROMEO:", "-n", "300", "--seed", "1", "--device", "cpu") for _ in range(2))
+def test_generating_twice_with_a_seed_gives_the_same_text(cli):
+    words = ("generate", "ROMEO:", "-n", "300", "--seed", "1", "--device", "cpu")
+    first, second = minigpt(*words), cli(*words)  # in two processes
     assert first.returncode == 0, first.stderr
-    assert first.stdout == second.stdout
+    assert first.stdout == second.out
     assert len(first.stdout) > 250
     words = {"the", "and", "to", "of", "you", "my", "thou", "thy", "that", "is", "not", "with", "me", "your", "be"}
     assert len(words & set(first.stdout.lower().split())) >= 5
 
 
-def test_transformers_opens_it_as_it_is_and_writes_the_same():
+def test_transformers_opens_it_as_it_is_and_writes_the_same(cli):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     theirs = AutoModelForCausalLM.from_pretrained(SHAKESPEARE, dtype=torch.float32)
@@ -69,29 +70,18 @@ def test_transformers_opens_it_as_it_is_and_writes_the_same():
     ids = tokenizer(PROMPT, return_tensors="pt").input_ids
     seen = torch.ones_like(ids)  # said, or every newline, which has the padding's id 0, would be masked
     greedy = theirs.generate(ids, attention_mask=seen, do_sample=False, max_new_tokens=60, pad_token_id=0)[0].tolist()
-    answer = minigpt(
-        "generate",
-        "First Citizen:\nBefore we proceed",
-        "-n",
-        "60",
-        "-t",
-        "0",
-        "--json",
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-    )
-    assert json.loads(answer.stdout)["text"] == tokenizer.decode(greedy[ids.shape[1] :])
+    precise = ("--json", "--device", "cpu", "--precision", "fp32")
+    answer = cli("generate", PROMPT, "-n", "60", "-t", "0", *precise)
+    assert json.loads(answer.out)["text"] == tokenizer.decode(greedy[ids.shape[1] :])
     ours = load_model("shakespeare", "cpu", "fp32")
     with torch.no_grad():
         assert (theirs(ids).logits - ours.gpt(ids)).abs().max() < 1e-4
 
 
-def test_it_writes_from_nothing():
-    answer = minigpt("generate", "", "-n", "200", "--seed", "3", "--json", "--device", "cpu")
-    assert answer.returncode == 0, answer.stderr
-    text = json.loads(answer.stdout)["text"]
+def test_it_writes_from_nothing(cli):
+    answer = cli("generate", "", "-n", "200", "--seed", "3", "--json", "--device", "cpu")
+    assert answer.status == 0, answer.err
+    text = json.loads(answer.out)["text"]
     assert len(text) == 200
     assert " " in text
     assert "\n" in text
@@ -103,22 +93,22 @@ def test_its_alphabet_is_that_of_the_text():
     assert tokenizer.vocab_size == 66
 
 
-@pytest.mark.parametrize("name", ["fables"])
-def test_a_text_of_ones_own_becomes_a_model_that_writes(name, tmp_path, monkeypatch):
+def test_a_text_of_ones_own_becomes_a_model_that_writes(tmp_path, monkeypatch, cli):
     monkeypatch.setenv("MINIGPT_HOME", str(tmp_path))
     small = ["n_layer=1", "n_embd=32", "n_head=2", "block_size=32", "steps=20", "eval_interval=10", "sample_tokens=20"]
     sets = [word for value in small for word in ("--set", value)]
-    trained = minigpt("train", name, "--name", "demo", *sets)
+    trained = minigpt("train", "fables", "--name", "demo", *sets)
     assert trained.returncode == 0, trained.stderr
     assert Path(trained.stdout.strip()).is_dir()
-    listed = [json.loads(line) for line in minigpt("models", "list", "--json").stdout.splitlines()]
-    assert [row["name"] for row in listed] == ["shakespeare", "demo"]
     written = minigpt("generate", "THE FOX:", "-n", "40", "--model", "demo", "--seed", "1")
     assert written.returncode == 0, written.stderr
     assert len(written.stdout) == 41
-    evaluated = json.loads(minigpt("eval", "--model", "demo", "--data", name, "--json").stdout)
+
+    listed = [json.loads(line) for line in cli("models", "list", "--json").out.splitlines()]
+    assert [row["name"] for row in listed] == ["shakespeare", "demo"]
+    evaluated = json.loads(cli("eval", "--model", "demo", "--data", "fables", "--json").out)
     assert evaluated["split"] == "val"
     assert evaluated["loss"] == pytest.approx(listed[1]["val_loss"], abs=1e-4)
-    exported = minigpt("models", "export", "demo", "--to", "hf", str(tmp_path / "ship"), "--dtype", "fp16")
-    assert exported.returncode == 0, exported.stderr
-    assert minigpt("generate", "A", "-n", "5", "--model", str(tmp_path / "ship")).returncode == 0
+    exported = cli("models", "export", "demo", "--to", "hf", tmp_path / "ship", "--dtype", "fp16")
+    assert exported.status == 0, exported.err
+    assert cli("generate", "A", "-n", "5", "--model", tmp_path / "ship").status == 0

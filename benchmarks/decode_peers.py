@@ -67,13 +67,18 @@ def first_token(model: LoadedModel, prompt: list[int]) -> None:
 
 def together(model: LoadedModel, prompt: list[int], tokens: int, samples: int, seed: int) -> int:
     """Several texts of this engine at once; the number of tokens in all."""
-    from engine.inference.together import write_together
+    from engine.inference.together import read_together
 
     generations = [
         Generation(model, prompt, SamplingParams(temperature=TEMPERATURE, seed=seed + k, max_new_tokens=tokens))
         for k in range(samples)
     ]
-    return sum(token is not None for step in write_together(generations) for token in step)
+    while waiting := [generation for generation in generations if generation.is_waiting]:
+        read_together(waiting)
+        for generation in waiting:
+            while generation.finish_reason is None and not generation.is_waiting:
+                next(generation, None)
+    return sum(generation.new_tokens for generation in generations)
 
 
 def transformers(path: Path, threads: int) -> Peer:

@@ -75,22 +75,24 @@ class Decoder:
         """Read tokens behind those that the slots hold.
 
         Args:
-            rows: For each text its R ids, all as many, at least one.
+            rows: For each text its ids, at least one. The text that has most has R.
             slots: Of these texts.
             last: Whether only the logits behind the last row of each text are wanted.
 
         Returns:
-            (S, R, V) logits in float32 of the tokens that follow each row, or (S, 1, V) with `last`.
+            (S, R, V) logits in float32 of the tokens that follow each row, or (S, 1, V) with `last`, where all texts
+            must have as many; what stands behind the rows of a text that has fewer means nothing.
 
         Raises:
             ValueError: They do not fit in the window.
         """
-        longest = max(len(slot.held) for slot in slots) + len(rows[0])
+        longest = max(len(slot.held) + len(row) for slot, row in zip(slots, rows, strict=True))
         if longest > self.config.block_size:
             raise ValueError(f"{longest} tokens do not fit in a window of {self.config.block_size}")
-        step, wanted = len(rows[0]) if len(slots) > 1 else CHUNK, torch.empty(0)
+        most, wanted = max(map(len, rows)), torch.empty(0)
+        step = most if len(slots) > 1 else CHUNK
         parts = []
-        for start in range(0, len(rows[0]), step):
+        for start in range(0, most, step):
             chunk = [row[start : start + step] for row in rows]
             wanted = self._pass(chunk, slots, last=last)  # (S, R, C)
             for slot, ids in zip(slots, chunk, strict=True):
@@ -113,7 +115,7 @@ class Decoder:
 
         With `last`, of the first rows of one text there may be none.
         """
-        wanted = len(rows[0])
+        wanted = max(map(len, rows))
         if len(slots) == 1:
             R = max(wanted, LEAST_ROWS)
             ids = [*rows[0], *[0] * (R - wanted)]
@@ -123,7 +125,7 @@ class Decoder:
         R = max(wanted, -(-LEAST_ROWS // (end - first)))
         all_rows = [[0] * R for _ in range(first, end)]  # what lies between them is read as if it went on with anything
         for slot, row in zip(slots, rows, strict=True):
-            all_rows[slot.index - first][:wanted] = row
+            all_rows[slot.index - first][: len(row)] = row
         several = RowsOfSeveral(self.config, self.slots[first:end], R, self._mask, self.slots.layers)
         x = self._stream([id for row in all_rows for id in row], several).view(end - first, R, -1)
         return x[[slot.index - first for slot in slots], :wanted]

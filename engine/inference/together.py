@@ -6,7 +6,7 @@ each text alone, token by token, would draw. It knows nothing of pace, processes
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 import torch
@@ -15,37 +15,20 @@ from torch import Tensor
 from engine.inference.decoder import CHUNK
 from engine.inference.generator import Drawn, Generation, Wanted
 from engine.inference.sampling import draw, entropies, filter_logits
-from engine.inference.stream import Token
 
 MOST_TOGETHER = 64
 """Texts in one pass; more take turns."""
-
-MOST_GUESSING = 4
-"""Texts in a pass that guesses are read along for. Each waits for the token of every other: of many there is always one
-that lacks its own, so that what the others have ahead saves no pass."""
 
 WIDEST_GAP = 2
 """Texts share a pass when their slots lie at most so many times as far apart as there are texts."""
 
 
-def write_together(generations: Sequence[Generation]) -> Iterator[list[Token | None]]:
-    """Write texts of one model to their ends, a token of each at a time; None for one that has ended.
-
-    Raises:
-        CheckpointError: The model answers with what is no number.
-    """
-    while True:
-        while any(generation.is_waiting for generation in generations):
-            read_together(generations)
-        tokens = [next(generation, None) for generation in generations]
-        if not any(token is not None for token in tokens) and all(each.finish_reason for each in generations):
-            return
-        yield tokens
-
-
 @torch.inference_mode()
 def read_together(generations: Sequence[Generation]) -> None:
     """Bring texts further, so that each has its next token ready, or has read a piece of its prompt.
+
+    Whoever takes all that is ready of each, before it asks again, has the fewest passes: what one text has ahead saves
+    none as long as another one lacks its own.
 
     Args:
         generations: Texts of one model; those that have ended, or are ready, stay as they are.
@@ -76,24 +59,20 @@ def _pass(generations: Sequence[Generation]) -> None:
     decoder, tempo = generations[0].decoder, generations[0].tempo
     rows = tempo.choose(_choices(generations), [generation.hope for generation in generations])
     began = time.perf_counter()
-    guesses = [generation.guesses(rows - 1) for generation in generations]
-    rows = 1 + max(map(len, guesses))  # there may be fewer than were asked for
-    ids = [
-        [generation.tokens[-1], *guessed, *[0] * (rows - 1 - len(guessed))]
-        for generation, guessed in zip(generations, guesses, strict=True)
-    ]
+    guesses = [generation.guesses(min(rows, generation.room) - 1) for generation in generations]
+    ids = [[generation.tokens[-1], *guessed] for generation, guessed in zip(generations, guesses, strict=True)]
     logits = decoder.read(ids, [generation.slot for generation in generations])
     _draw(list(zip(generations, guesses, strict=True)), logits)
-    tempo.see(rows * len(generations), time.perf_counter() - began)
+    tempo.see(logits.shape[1] * len(generations), time.perf_counter() - began)
 
 
 def _choices(generations: Sequence[Generation]) -> list[int]:
     """How many rows of each text can be read."""
-    room = min(generation.room for generation in generations)
-    guessing = len(generations) <= MOST_GUESSING and all(generation.speculates for generation in generations)
-    most = room if guessing else 1
+    if not all(generation.speculates for generation in generations):
+        return [1]
+    room = max(generation.room for generation in generations)
     few = [4, 8] if len(generations) == 1 else [1, 2, 4, 8]
-    return [rows for rows in few if rows <= most] or [1]
+    return [rows for rows in few if rows <= room] or [1]
 
 
 def _draw(texts: Sequence[tuple[Generation, list[int]]], logits: Tensor) -> None:

@@ -15,7 +15,7 @@ from engine.config import ENDLESS, SamplingParams
 from engine.inference import together
 from engine.inference.decoder import CHUNK
 from engine.inference.generator import Generation
-from engine.inference.together import MOST_GUESSING, read_together, write_together
+from engine.inference.together import read_together
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8", WEIGHTS_ALONE])
@@ -29,6 +29,26 @@ def model(request, tiny_model):
 
 def begin(model, prompt, params, **options):
     return Generation(model, model.tokenizer.encode(prompt), params, **options)
+
+
+def in_step(generations):
+    """Write texts to their ends, a token of each at a time; None for one that has ended."""
+    while True:
+        while any(generation.is_waiting for generation in generations):
+            read_together(generations)
+        tokens = [next(generation, None) for generation in generations]
+        if not any(token is not None for token in tokens) and all(each.finish_reason for each in generations):
+            return
+        yield tokens
+
+
+def take_all(generations):
+    """Write texts to their ends, and take all that is ready of each behind each pass."""
+    while any(generation.finish_reason is None for generation in generations):
+        read_together(generations)
+        for generation in generations:
+            while generation.finish_reason is None and not generation.is_waiting:
+                next(generation, None)
 
 
 def told(generation, tokens):
@@ -72,7 +92,7 @@ def test_all_are_written_to_their_ends_a_token_of_each_at_a_time(model, wanted, 
     alone = [write_down(begin(model, prompt, params)) for prompt, params in wanted]
     model.tempo = AnyRows(rows)
     generations = [begin(model, prompt, params) for prompt, params in wanted]
-    columns = zip(*write_together(generations), strict=True)
+    columns = zip(*in_step(generations), strict=True)
     for generation, column, (tokens, *_, last) in zip(generations, columns, alone, strict=True):
         assert list(column[: len(tokens)]) == tokens
         assert set(column[len(tokens) :]) <= {None}
@@ -84,7 +104,7 @@ def test_more_texts_than_a_pass_holds_take_turns(model, monkeypatch):
     monkeypatch.setattr(together, "MOST_TOGETHER", 4)
     wanted = [SamplingParams(seed=seed, temperature=1.3, max_new_tokens=20) for seed in range(11)]
     generations = [begin(model, "The fox", params) for params in wanted]
-    assert len([row for row in write_together(generations) if any(row)]) == 20
+    assert len([row for row in in_step(generations) if any(row)]) == 20
     for generation, params in zip(generations, wanted, strict=True):
         assert generation.tokens == write_down(begin(model, "The fox", params))[-1]
 
@@ -93,17 +113,27 @@ def test_texts_share_their_passes(model, monkeypatch):
     model.tempo = AnyRows()
     generations = [begin(model, "The fox", SamplingParams(seed=seed, max_new_tokens=40)) for seed in range(8)]
     passes = count_rows(monkeypatch)
-    assert len(list(write_together(generations))) == 40
+    assert len(list(in_step(generations))) == 40
     assert len(passes) <= 8 + 39  # each prompt, and then one for all
 
 
-@pytest.mark.parametrize(("count", "most"), [(MOST_GUESSING, 8), (MOST_GUESSING + 1, 1)])
-def test_few_texts_guess_and_many_do_not(model, monkeypatch, count, most):
-    model.tempo = AnyRows()
-    generations = [begin(model, "The fox", SamplingParams(seed=seed, max_new_tokens=40)) for seed in range(count)]
+def test_many_texts_guess_too_and_need_fewer_passes(model, monkeypatch):
+    """Also where some of them are at the edge of their windows, and have no room for guesses."""
+    wanted = [SamplingParams(seed=seed, max_new_tokens=150) for seed in range(20)]  # of a window of 64
+    prompts = ["The fox went to the river, and the river said"[: 3 + 2 * place] for place in range(20)]
+    alone = [
+        write_down(begin(model, prompt, params, speculate=False))
+        for prompt, params in zip(prompts, wanted, strict=True)
+    ]
+    model.tempo = AnyRows(3)
+    generations = [begin(model, prompt, params) for prompt, params in zip(prompts, wanted, strict=True)]
     passes = count_rows(monkeypatch)
-    assert len(list(write_together(generations))) == 40
-    assert max(passes[count:]) == most
+    take_all(generations)
+    assert [generation.tokens for generation in generations] == [text[-1] for text in alone]
+    assert max(passes[20:]) >= 4
+    written = max(generation.new_tokens for generation in generations)
+    shared = [rows for rows in passes if rows <= 8]
+    assert len(shared) < written
 
 
 def test_one_that_is_cancelled_leaves_the_others_alone(model):
@@ -111,7 +141,7 @@ def test_one_that_is_cancelled_leaves_the_others_alone(model):
     alone = [write_down(begin(model, "river", params)) for params in wanted]
     generations = [begin(model, "river", params) for params in wanted]
     rows = []
-    for row in write_together(generations):
+    for row in in_step(generations):
         rows.append(row)
         if len(rows) == 30:
             generations[1].cancel()
@@ -132,7 +162,7 @@ def test_a_change_of_settings_of_one_is_none_of_the_others(model):
         for place, params in enumerate(wanted)
     ]
     generations = [begin(model, "I go", params) for params in wanted]
-    for count, _ in enumerate(write_together(generations), start=1):
+    for count, _ in enumerate(in_step(generations), start=1):
         if count == 40:
             generations[2].set_params(other)
     assert [generation.tokens for generation in generations] == [text[-1] for text in alone]
@@ -165,10 +195,10 @@ def test_a_long_prompt_is_read_in_pieces_while_the_others_go_on(home, monkeypatc
 
 def test_texts_that_have_ended_are_left_alone(model):
     generations = [begin(model, "The", SamplingParams(seed=1, max_new_tokens=count)) for count in (1, ENDLESS)]
-    rows = write_together(generations)
+    rows = in_step(generations)
     for _ in range(100):
         next(rows)
     assert generations[0].finish_reason == "length"
     assert generations[0].new_tokens == 1
     assert generations[1].new_tokens == 100
-    assert list(write_together(generations[:1])) == []
+    assert list(in_step(generations[:1])) == []

@@ -11,10 +11,10 @@ import msgspec
 
 from engine import safe_writing
 from engine.errors import RunError
+from engine.training.commands import Command
 
 CONTROL = "control.json"
 
-Command = Literal["pause", "resume", "save", "stop"]
 Wanted = Literal["run", "pause", "stop"]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.config import ModelConfig, TrainConfig
-from engine.training.control import Command
+from engine.training.commands import Command
 from engine.training.run_wish import RunWish, TypedTexts
 
 

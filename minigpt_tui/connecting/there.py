@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.errors import RunError
-from engine.training.control import Command
+from engine.training.commands import Command
 from engine.training.runs import RunInfo, read_run
 from engine.worker.answers import Amount, CheckpointsListed, Fine, ModelsListed, Named, RunPart, RunsListed
 from engine.worker.questions import (

@@ -130,6 +130,7 @@ def test_the_app_starts_without_torch_and_without_what_only_the_engine_needs(hom
     script = (
         "import asyncio, sys\n"
         "from minigpt_tui.app import MiniGPTApp\n"
+        "assert 'engine.safe_writing' not in sys.modules, 'what writes files, before the first screen'\n"
         "async def main():\n"
         "    app = MiniGPTApp()\n"
         "    async with app.run_test() as pilot:\n"

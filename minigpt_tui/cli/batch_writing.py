@@ -26,7 +26,7 @@ from minigpt_tui.cli.writing import (
     Written,
     as_json,
     most_together,
-    open_model,
+    open_writer,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def write_jobs(
         from engine.inference.generator import draw_seed
 
         drawn = draw_seed()
-    model = open_model(common)
+    model = open_writer(common)
     wanted: list[Wanted] = []
     for job, read in zip(jobs, _read_all(model, jobs), strict=True):
         seed = drawn if job.params.seed is None else job.params.seed

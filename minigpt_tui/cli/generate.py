@@ -16,7 +16,7 @@ from minigpt_tui.cli.failures import INTERRUPTED
 from minigpt_tui.cli.keeping import Keeping
 from minigpt_tui.cli.options import Common, Pace, engine_options, pass_common, sampling_options, sampling_params
 from minigpt_tui.cli.streams import check_text, read_prompt, say, write_json, write_text
-from minigpt_tui.cli.writing import as_json, open_model, read_by, write_all
+from minigpt_tui.cli.writing import as_json, open_writer, read_by, write_all
 from minigpt_tui.setting_changes import parse_changes
 
 SAMPLE_TOKENS = 300
@@ -125,7 +125,7 @@ def _write_samples(
     else:
         seed = params.seed
     each = [params.replace(seed=seed + k) for k in range(num_samples)]
-    model = open_model(common)
+    model = open_writer(common)
     read = read_by(model, prompt)
     if params.seed is None:
         say(f"seed {seed}")

@@ -15,7 +15,7 @@ from engine.validation import Field as SettingField
 from engine.validation import Setting, fields, nearest_hint, parse_text, to_dict
 from minigpt_tui.cli.options import Common
 from minigpt_tui.cli.streams import check_text, say, write_json, write_text
-from minigpt_tui.cli.writing import Prompt, Written, as_json, open_model, read_by, write
+from minigpt_tui.cli.writing import Prompt, Written, as_json, open_writer, read_by, write
 
 if TYPE_CHECKING:
     from engine.checkpoints import LoadedModel
@@ -101,7 +101,7 @@ def converse(
     """
     from engine.inference.generator import draw_seed
 
-    model = open_model(common)
+    model = open_writer(common)
     talk = Conversation(params, pace)
     if sys.stdin.isatty():
         _remember_lines()

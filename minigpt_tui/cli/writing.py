@@ -79,6 +79,17 @@ def open_model(common: Common) -> LoadedModel:
     return load_model(common.model, common.device, common.precision)
 
 
+def open_writer(common: Common) -> LoadedModel:
+    """Load the model that the options name, ready to write, with as many threads as are quickest now.
+
+    Raises:
+        ModelNotFoundError, CheckpointError, DeviceError: As `open_model`.
+    """
+    model = open_model(common)
+    model.prepare_to_write()
+    return model
+
+
 def read_by(model: LoadedModel, text: str) -> Prompt:
     """Encode a prompt; characters that the model has never seen are left out, and said on stderr."""
     tokens, read, left_out = model.tokenizer.encode_prompt(text)

@@ -33,7 +33,7 @@ install-dev: $(INSTALLED_DEV)  ## Install into .venv, with what tests and checks
 test: $(INSTALLED_DEV)  ## Run the tests
 	$(BIN)/python -m pytest -q -n 4
 
-check: $(INSTALLED_DEV)  ## Run all that CI runs: lint, format, types, import contracts, tests
+check: $(INSTALLED_DEV)  ## Run what CI's jobs style and tests do: lint, format, types, import contracts, tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

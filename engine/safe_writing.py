@@ -149,7 +149,9 @@ def recover(path: Path) -> None:
     except OSError:  # a name longer than the file system's, a folder that may not be looked into
         return
     for old in _beside(path, _OLD):
-        if _is_abandoned(old):
+        with _abandoned(old) as is_abandoned:
+            if not is_abandoned:
+                continue
             with contextlib.suppress(OSError):  # a folder that cannot be changed, or another process was faster
                 old.rename(path)
                 sync(path.parent)
@@ -166,8 +168,8 @@ def recover_all(folder: Path) -> None:
 def clear_abandoned(folder: Path) -> None:
     """Remove what killed writers left in a folder, under any name."""
     for name in _names(folder):
-        if re.fullmatch(rf"\..+{re.escape(_WRITING)}\w+", name) and _is_abandoned(folder / name):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        if re.fullmatch(rf"\..+{re.escape(_WRITING)}\w+", name):
+            _clear(folder / name)
 
 
 def sync(path: Path) -> None:
@@ -185,11 +187,12 @@ def sync(path: Path) -> None:
 def _half_written(path: Path) -> Iterator[Path]:
     """A hidden directory beside `path` for what is on its way there; what is still in it at the end is removed."""
     for abandoned in (*_beside(path, _WRITING), *(_beside(path, _OLD) if path.exists() else ())):
-        if _is_abandoned(abandoned):
-            shutil.rmtree(abandoned, ignore_errors=True)
+        _clear(abandoned)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}{_WRITING}", dir=path.parent))
-        with locked(folder):
+        with contextlib.ExitStack() as lock:
+            with contextlib.suppress(FileNotFoundError):
+                lock.enter_context(locked(folder))
             if not folder.exists():
                 continue  # cleared away by another writer, in the moment before it was locked
             try:
@@ -244,18 +247,32 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_abandoned(path: Path) -> bool:
-    """Whether the writer of a directory is gone."""
+def _clear(path: Path) -> None:
+    """Remove a directory whose writer is gone."""
+    with _abandoned(path) as is_abandoned:
+        if is_abandoned:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _abandoned(path: Path) -> Iterator[bool]:
+    """Whether the writer of a directory is gone. If so, its lock is held meanwhile: whoever has just made it, and has
+    yet to lock it, waits, and finds it gone.
+    """
+    descriptor = None
     try:
-        descriptor = file_locks.open_lock(path)
-        if descriptor is None:
-            return time.time() - path.stat().st_mtime > _NO_LOCKS_SECONDS
         try:
-            return file_locks.try_lock(descriptor)
-        finally:
+            descriptor = file_locks.open_lock(path)
+            if descriptor is None:
+                is_abandoned = time.time() - path.stat().st_mtime > _NO_LOCKS_SECONDS
+            else:
+                is_abandoned = file_locks.try_lock(descriptor)
+        except OSError:
+            is_abandoned = False
+        yield is_abandoned
+    finally:
+        if descriptor is not None:
             os.close(descriptor)
-    except OSError:
-        return False
 
 
 def _beside(path: Path, mark: str) -> list[Path]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from engine import catalog
 from engine.errors import WorkerError
 from engine.training import control, launch, runs
+from engine.training.commands import Command
 from engine.training.run import RunDirectory
 from engine.training.runs import RunInfo
 from minigpt_tui.threads import in_daemon
@@ -47,7 +48,7 @@ class Machine(Protocol):
     async def fetch(self, wanted: Iterable[Path]) -> None:
         """Bring the directories of runs up to date that are to be read; nothing where they are the runs' own."""
 
-    async def control(self, run: RunInfo, command: control.Command) -> None:
+    async def control(self, run: RunInfo, command: Command) -> None:
         """Ask something of a run."""
 
     async def resume(self, name: str, steps: int | None) -> None:
@@ -98,7 +99,7 @@ class Here:
     async def fetch(self, wanted: Iterable[Path]) -> None:
         """Nothing: the directories are the runs' own."""
 
-    async def control(self, run: RunInfo, command: control.Command) -> None:
+    async def control(self, run: RunInfo, command: Command) -> None:
         """Ask through its control file."""
         await asyncio.to_thread(control.request, run.path, command)
 

@@ -14,6 +14,11 @@ from engine.text.byte_level import byte_values
 
 TokenizerKind = Literal["char", "byte", "bpe"]
 
+LONGEST_PREFIX = 8
+"""Tokens before a text; the models that are known have one or two."""
+
+FRESH_COPY = "take a fresh copy of the model"
+
 READABLE = "models with characters, bytes or byte-level BPE can be read"
 
 
@@ -50,14 +55,26 @@ def check_ids(kind: TokenizerKind, vocabulary: dict[str, int]) -> None:
     """
     ids = set(vocabulary.values())
     if len(ids) < len(vocabulary):
-        raise TokenizerError("the tokenizer has one id for several tokens", "take a fresh copy of the model")
+        raise TokenizerError("the tokenizer has one id for several tokens", FRESH_COPY)
     if kind != "bpe" and max(ids) >= len(ids):
         missing = next(id for id in range(len(ids) + 1) if id not in ids)
-        raise TokenizerError(f"the tokenizer has no token with the id {missing}", "take a fresh copy of the model")
+        raise TokenizerError(f"the tokenizer has no token with the id {missing}", FRESH_COPY)
 
 
 def prefix_of(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
-    """The special tokens that a tokenizer puts before a text."""
+    """The special tokens that a tokenizer puts before a text.
+
+    Raises:
+        TokenizerError: They are too many, or one is no added token of its vocabulary.
+    """
     read = backend.encode("a")
     words = next((place for place, special in enumerate(read.special_tokens_mask) if not special), 0)
-    return tuple(read.ids[:words])
+    prefix = tuple(read.ids[:words])
+    if len(prefix) > LONGEST_PREFIX:
+        raise TokenizerError(f"the tokenizer puts {len(prefix):,} tokens before a text", FRESH_COPY)
+    added = backend.get_added_tokens_decoder()
+    if (unknown := next((id for id in prefix if id not in added), None)) is not None:
+        raise TokenizerError(
+            f"the tokenizer puts the id {unknown} before a text, which is no special token", FRESH_COPY
+        )
+    return prefix

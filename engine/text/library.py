@@ -378,11 +378,11 @@ def _users() -> Iterator[LibraryText]:
     for path in sorted(root.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.is_dir():
-            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-            yield LibraryText(path.name, path, size, "ready", "your own folder")
-        elif path.suffix.lower() in FOLDER_SUFFIXES:
-            yield LibraryText(path.stem, path, path.stat().st_size, "ready", "your own")
+        with contextlib.suppress(OSError):  # a link to where nobody may look
+            if path.is_dir():
+                yield LibraryText(path.name, path, _size(path.rglob("*")), "ready", "your own folder")
+            elif path.suffix.lower() in FOLDER_SUFFIXES and path.is_file():
+                yield LibraryText(path.stem, path, _size([path]), "ready", "your own")
 
 
 def text_name(name_or_path: str | os.PathLike[str]) -> str:
@@ -390,5 +390,10 @@ def text_name(name_or_path: str | os.PathLike[str]) -> str:
     return (path := Path(name_or_path)).stem or path.absolute().stem  # "." is the folder's own name
 
 
-def _size(files: Iterable[Path]) -> int:
-    return sum(file.stat().st_size for file in files)
+def _size(paths: Iterable[Path]) -> int:
+    """The bytes of the files among paths; what cannot be looked at, or has just gone, has none."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total

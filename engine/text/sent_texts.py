@@ -4,6 +4,7 @@ Knows nothing of how they come.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def keep_text(name: str, data: bytes) -> str:
         data: What is in it.
 
     Returns:
-        What it is called here: a number stands behind a name that another text has.
+        Its absolute path, which means this text wherever it is read; a name may be that of a folder there. A number
+        stands in it behind a name that another text has.
 
     Raises:
         DataError: It is too large, or cannot be written; then nothing is left of it.
@@ -63,17 +65,19 @@ def keep_text(name: str, data: bytes) -> str:
     folder = folders.user_texts()
     try:
         folders.private(folder)
-        taken = {text.name for text in list_texts()}
-        number, free = 1, stem
-        while free in taken or (folder / f"{free}{suffix}").exists():
-            if _holds(folder / f"{free}{suffix}", data):
-                return free  # it was sent before
-            number += 1
-            free = f"{stem}-{number}"
-        safe_writing.write_file(folder / f"{free}{suffix}", data)
+        with safe_writing.locked(folder):  # what is free now is free until it is written
+            taken = {text.name for text in list_texts()}
+            number, free = 1, stem
+            while free in taken or os.path.lexists(folder / f"{free}{suffix}"):
+                if _holds(folder / f"{free}{suffix}", data):
+                    break  # it was sent before
+                number += 1
+                free = f"{stem}-{number}"
+            else:
+                safe_writing.write_file(folder / f"{free}{suffix}", data)
     except OSError as error:
         raise DataError(f"{name} cannot be kept in {folder}", error.strerror or str(error)) from None
-    return free
+    return str((folder / f"{free}{suffix}").absolute())
 
 
 def _holds(path: Path, data: bytes) -> bool:

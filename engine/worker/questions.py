@@ -163,7 +163,7 @@ class ReadBase(Question, frozen=True, kw_only=True, tag="base"):
 
 
 class KeepText(Question, frozen=True, kw_only=True, tag="keep_text"):
-    """Put a text among the user's own. Answered by `Named`, with what it is called there.
+    """Put a text among the user's own. Answered by `Named`, with its path there.
 
     Attributes:
         name: Of its file.

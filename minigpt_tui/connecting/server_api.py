@@ -22,6 +22,8 @@ TIMEOUT = httpx.Timeout(connect=10.0, read=180.0, write=60.0, pool=10.0)
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_WORDS = 400
 MAX_TOKEN = 100
+MAX_WAIT_DIGITS = 6
+MAX_PARAMETERS, MAX_CONTEXT = 2**53, 2**31
 PROPS_SECONDS = 5.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -127,16 +129,17 @@ class ServerApi:
             raise self._other_api("its list of models is none")
         return [_model(entry) for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
 
-    async def beginning(self) -> str:
-        """What has to be sent to begin a text of nothing; empty for nothing.
+    async def beginning(self) -> str | None:
+        """What has to be sent to begin a text of nothing, empty for nothing; None where it was not told.
 
         llama.cpp's server writes nothing from an empty prompt, and tells the token that its model's texts begin with.
+        No other is to be asked.
         """
         try:
             async with asyncio.timeout(PROPS_SECONDS), self._answer("GET", "/props") as response:
                 props = _decode(await _read(response, self.name), dict[str, Any], self.name)
         except (MiniGPTError, TimeoutError):
-            return ""  # another server; if it is gone, what is asked next will say so
+            return None  # if it is gone, what is asked next will say so
         token = props.get("bos_token")
         return token if isinstance(token, str) and len(token) <= MAX_TOKEN else ""
 
@@ -213,6 +216,7 @@ class ServerApi:
         status, after = response.status_code, response.headers.get("retry-after", "")
         said = self._plain(_said(await _read(response, self.name)))
         words = f" ({said})" if said else ""
+        again = f"try again in {after} s" if after.isdecimal() and len(after) <= MAX_WAIT_DIGITS else ""
         match status:
             case 401 | 403:
                 hint = "give another key with MINIGPT_API_KEY" if self._key else "give its key with MINIGPT_API_KEY"
@@ -222,13 +226,13 @@ class ServerApi:
             case 404 | 405:
                 return WorkerError(f"{self.name} has no {path[1:]}{words}", "see the address")
             case 429:
-                wait = f"try again in {after} s" if after.isdecimal() else "try again later"
-                return WorkerError(f"{self.name} has too much to do{words}", wait)
+                return WorkerError(f"{self.name} has too much to do{words}", again or "try again later")
             case 503 if "loading" in said.lower():
                 return WorkerError(f"{self.name} is not ready{words}", "try again in a moment")
             case _ if status >= 500:
-                wait = f"try again in {after} s" if after.isdecimal() else "see what the server says"
-                return WorkerError(f"{self.name} failed with status {status}{words}", wait)
+                return WorkerError(
+                    f"{self.name} failed with status {status}{words}", again or "see what the server says"
+                )
             case _ if status >= 400:
                 return InvalidSettingError(f"{self.name} refuses the request with status {status}{words}", "")
         to = self._plain(response.headers.get("location", ""))
@@ -286,13 +290,18 @@ def _model(entry: dict[str, Any]) -> Model:
     meta = meta if isinstance(meta, dict) else {}
     return Model(
         id=entry["id"],
-        parameters=_count(entry.get("parameters"), meta.get("n_params")),
+        parameters=_count(MAX_PARAMETERS, entry.get("parameters"), meta.get("n_params")),
         context=_count(
-            entry.get("max_model_len"), entry.get("context_length"), meta.get("n_ctx"), meta.get("n_ctx_train")
+            MAX_CONTEXT,
+            entry.get("max_model_len"),
+            entry.get("context_length"),
+            meta.get("n_ctx"),
+            meta.get("n_ctx_train"),
         ),
         llama_cpp=entry.get("owned_by") == "llamacpp",
     )
 
 
-def _count(*values: object) -> int:
-    return next((value for value in values if isinstance(value, int) and 0 < value < 2**53), 0)
+def _count(most: int, *values: object) -> int:
+    """The first that is a number that can be."""
+    return next((value for value in values if type(value) is int and 0 < value < most), 0)

@@ -27,7 +27,10 @@ class Api(Protocol):
 
 @dataclass(frozen=True)
 class Surprise:
-    """What a text was to a model: nats per token, and each token with its share; the first has none."""
+    """What a text was to a model: nats per token, and each token with its share; the first has none.
+
+    Where a server scores the first token of the text too, one without text stands before it.
+    """
 
     loss: float
     perplexity: float
@@ -51,12 +54,14 @@ async def score(api: Api, model: str, text: str, alternatives: int) -> Surprise:
             raise InvalidSettingError(UNKNOWN, KNOWN_BY) from None
         raise
     tokens: list[Told] = []
-    for one in tokens_of((piece.choices or [])[0]) if piece.choices else []:
+    for one in tokens_of((piece.choices or [])[0], textless=True) if piece.choices else []:
         if sum(len(known) for known, _, _ in tokens) >= len(text):
             break  # what it wrote itself
         tokens.append(one)
     if "".join(known for known, _, _ in tokens) != text or any(logprob == UNTOLD for _, logprob, _ in tokens[1:]):
         raise InvalidSettingError(UNKNOWN, KNOWN_BY)
+    if tokens and tokens[0][1] != UNTOLD:
+        tokens.insert(0, ("", UNTOLD, ()))
     if len(tokens) < 2:
         raise DataError("the text is too short to score", "it needs at least two tokens")
     total = -sum(logprob for _, logprob, _ in tokens[1:])

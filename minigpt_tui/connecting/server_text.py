@@ -84,8 +84,8 @@ class Api(Protocol):
     def stream(self, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
         """The pieces of one."""
 
-    async def beginning(self) -> str:
-        """What has to be sent to begin a text of nothing."""
+    async def beginning(self) -> str | None:
+        """What has to be sent to begin a text of nothing; None where it was not told."""
 
 
 class Habits:
@@ -93,10 +93,12 @@ class Habits:
 
     Attributes:
         refused: Names in a request that it does not take.
+        beginnings: What is sent to begin a text of nothing, by the model.
     """
 
     def __init__(self) -> None:
         self.refused: set[str] = set()
+        self.beginnings: dict[str, str] = {}
 
     def learn(self, error: MiniGPTError, body: dict[str, Any], params: SamplingParams) -> bool:
         """Whether a refusal is of something that can be left out, which it will be from now on."""
@@ -141,6 +143,7 @@ class ServerText:
         self._written: list[str] = []
         self._unseen = 0  # tokens that were written and had no piece of their own, such as half characters
         self._window = Window(model.context)
+        self._goes_on = False  # what is asked for next is more of what the server has just ended, with nothing turned
         self._wanted: SamplingParams | None = None
         self._cancelled = False
         self._stretch: asyncio.Task[tuple[str, bool]] | None = None
@@ -178,13 +181,14 @@ class ServerText:
             raise InvalidSettingError(
                 "a recorded text with changes of settings cannot be replayed by a server", "write it again instead"
             )
-        if not self._tokens and (start := await self._api.beginning()):
+        if not self._tokens and (start := await self._beginning()):
             self._tokens, self._start = (self._pieces.id_of_start(start),), start
         self._send(Started(id=request.id, prompt=self._prompt, prompt_tokens=self._tokens, seed=self._seed))
         reason = ""
         while not reason:
             if self._wanted is not None:
                 self._params, self._wanted = self._wanted.replace(seed=self._seed), None
+                self._goes_on = False
                 self._send(ParamsChanged(id=request.id, position=self._position, params=self._params))
             reason = "cancelled" if self._cancelled else await self._go_on()
         count, taken = len(self._written), self._last_at - self._first_at
@@ -200,6 +204,16 @@ class ServerText:
                 time_to_first_token=max(0.0, self._first_at - self._asked_at) if self._first_at else 0.0,
             )
         )
+
+    async def _beginning(self) -> str:
+        """What is sent for a text of nothing. llama.cpp's server alone is asked, once for each model."""
+        known = self._habits.beginnings
+        if not self._model.llama_cpp or self._model.id in known:
+            return known.get(self._model.id, "")
+        if (told := await self._api.beginning()) is None:
+            return ""
+        known[self._model.id] = told
+        return told
 
     @property
     def _position(self) -> int:
@@ -223,6 +237,7 @@ class ServerText:
             self._stretch = None
         more = self._params.max_new_tokens == ENDLESS or not whole
         if reason == "length" and more and len(self._written) > before:
+            self._goes_on = True
             return ""
         return "length" if reason == "length" else "stop"
 
@@ -252,6 +267,8 @@ class ServerText:
                     continue
                 if not body["prompt"] and (isinstance(error, InvalidSettingError) or "failed" in error.message):
                     raise InvalidSettingError(error.message, "it may want a first word: type a prompt") from None
+                if self._goes_on and isinstance(error, InvalidSettingError):
+                    return "length", True  # a moment ago it took the same but for what it wrote: it is full
                 raise
             if told is not None:
                 self._unseen += max(0, told - (len(self._written) - before))

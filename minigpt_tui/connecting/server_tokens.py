@@ -13,17 +13,21 @@ from minigpt_tui.connecting.server_api import Choice, Logprobs, ToldToken
 Told = tuple[str, float, tuple[tuple[str, float], ...]]
 
 
-def tokens_of(choice: Choice) -> list[Told]:
+def tokens_of(choice: Choice, *, textless: bool = False) -> list[Told]:
     """The tokens of a piece of text: what each says, its logprob, and what could have come, the likeliest first.
 
     Where a server does not tell them, or tells others than the text is made of (half characters have no text), the
     piece counts as one token of which nothing is known.
+
+    Args:
+        choice: The piece.
+        textless: Whether tokens without text are told too, such as one that stands before each text.
     """
     text = choice.text or ""
     if choice.logprobs is not None:
         told = _told(choice.logprobs)
         if told and "".join(piece for piece, _, _ in told) == text:
-            return [one for one in told if one[0]]
+            return [one for one in told if one[0] or textless]
     return [(text, UNTOLD, ())] if text else []
 
 

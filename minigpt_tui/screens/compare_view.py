@@ -67,15 +67,17 @@ class CompareView(TurnedSettings):
         "text": Where.TEXT,
     }
 
-    def __init__(self, session: Session, choice: ModelChoice) -> None:
+    def __init__(self, session: Session, choice: ModelChoice, *, noise_is_keyed: bool) -> None:
         """Make the parts, and two columns to begin with.
 
         Args:
             session: What the last session left.
             choice: The model that is chosen on Play.
+            noise_is_keyed: Whether all columns draw with the same noise, which our engine alone promises.
         """
         super().__init__()
         self._session = session
+        self._noise_is_keyed = noise_is_keyed
         self.seed = session.params.seed  # None for a new one each time
         self.asked_seed: int | None = None  # of what was asked for last
         self.columns = first_columns(choice, session.params)
@@ -234,7 +236,8 @@ class CompareView(TurnedSettings):
         if column is self.columns[0]:
             write = by_id("generate").shown
             return f"Nothing is written yet. Type a prompt below, and {write} writes all columns."
-        return words.NOISE[0].upper() + words.NOISE[1:] + "." if column is self.columns[1] else ""
+        says = self._noise_is_keyed and column is self.columns[1]
+        return words.NOISE[0].upper() + words.NOISE[1:] + "." if says else ""
 
     def _show_figures(self) -> None:
         unit = self.unit
@@ -247,7 +250,7 @@ class CompareView(TurnedSettings):
         """What stands between the columns and the prompt."""
         room = self.size.width - 4
         noise = words.NOISE if len(words.NOISE) <= room else words.NOISE_SHORT
-        said = [noise, *words.parting_line(self.columns, self._at)]
+        said = [*([noise] if self._noise_is_keyed else []), *words.parting_line(self.columns, self._at)]
         while len(said) > 1 and len(" · ".join(said)) > room:
             said.pop()
         self._note.update(Content(" · ".join(said)), layout=False)

@@ -43,7 +43,8 @@ class CompareWriting(Paced, CompareView):
             session: What outlives the app; changed in place.
             choice: Tells the model that is chosen on Play.
         """
-        super().__init__(session, choice())
+        at_server = engine.place is not None and engine.place.is_server
+        super().__init__(session, choice(), noise_is_keyed=not at_server)
         self._engine, self._choice = engine, choice
         self._chorus = Chorus(engine, on_begin=self._begun, on_change=self._changed, on_end=self._ended)
         self._asked: tuple[str, int] | None = None  # the prompt and the seed of what was asked for last

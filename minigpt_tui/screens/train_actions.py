@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.errors import MiniGPTError, RunError, WorkerError
-from engine.training import control
+from engine.training.commands import Command
 from engine.training.run import RunConfig
 from engine.training.run_names import check_run_name
 from engine.training.runs import RunInfo, checkpoint_steps
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LINK_SECONDS = 1.0
 """After a link was lost, another machine is asked so often for what is not known of it."""
 
-ASKED: dict[control.Command, str] = {
+ASKED: dict[Command, str] = {
     "pause": "asked to pause",
     "resume": "asked to go on",
     "save": "asked to save",
@@ -73,7 +73,7 @@ class RunActions(TrainView):
 
     # Requests.
 
-    def _ask_of_run(self, command: control.Command) -> None:
+    def _ask_of_run(self, command: Command) -> None:
         """Ask something of the chosen run; the state says when it has come true."""
         run = self.chosen
         if run is None:
@@ -214,24 +214,44 @@ class RunActions(TrainView):
         self.run_worker(start(), group="requests")
 
     async def _learn_whether_it_began(self, config: RunConfig, error: LinkLostError) -> None:
-        """The link was lost while a run was started: once it is back, the list says whether it was."""
+        """The link was lost while a run was started: once it is back, the list says whether it was; and of one that is
+        there it is asked what has become of it, as of any that is started.
+        """
         name = config.name
         said = f"{sentence(error)} A run that has begun goes on there; once the link is back, it is seen here."
         self.tell(f"Whether {name} has begun is not known yet", said)
+        why = ""
         while True:
             await asyncio.sleep(LINK_SECONDS)
-            with contextlib.suppress(MiniGPTError):
+            try:
                 runs = await self._machine.list_runs()
-                break
-        self._notice.dismiss()
-        if any(run.config is not None and (run.name, run.config.created) == (name, config.created) for run in runs):
-            self._select(name)
-            self.say(f"{name} has begun on {self._machine.name}")
-        else:
-            said = (
-                f"The link was lost before {visible_line(self._machine.name)} was asked for it. Nothing is left of it."
+            except MiniGPTError:
+                continue
+            is_there = any(
+                run.config is not None and (run.name, run.config.created) == (name, config.created) for run in runs
             )
-            self.tell(f"{name} has not begun", said, ["run_start"])
+            if why or not is_there:
+                break
+            try:
+                await self._starter_of_runs().wait_until_running(name)
+                break
+            except LinkLostError:
+                continue
+            except MiniGPTError as error:
+                why = sentence(error)  # whether anything is left of it, the next list tells
+        self._notice.dismiss()
+        machine = visible_line(self._machine.name)
+        if is_there:
+            self._select(name)
+            if why:
+                self.tell(f"{name} has begun on {machine}, and ended", why)
+            else:
+                self.say(f"{name} has begun on {self._machine.name}")
+        elif why:
+            self.tell(f"{name} could not begin", f"{why} Nothing is left of it.", ["run_start"])
+        else:
+            said = f"It is no run of {machine}: the link was lost before it was asked for, or it could not begin there."
+            self.tell(f"{name} has not begun", f"{said} Nothing is left of it.", ["run_start"])
 
     def action_extend(self) -> None:
         """Ask for the number of steps, and go on to it."""

@@ -71,12 +71,20 @@ class TrainForm(TrainFormTexts):
 
     async def _be_like(self, config: RunConfig) -> None:
         """Begin with the text and settings of another run."""
-        try:
-            base = await self._starter.read_base(config.base, "") if config.base else None
-            begun = RunDraft.of(config, await self._starter.free_name(config.name), base)
-        except MiniGPTError as error:  # the model that it went on from is gone, or damaged
-            self._refused = visible_line(str(error))
-            return
+        while True:
+            try:
+                base = await self._starter.read_base(config.base, "") if config.base else None
+                begun = RunDraft.of(config, await self._starter.free_name(config.name), base)
+            except LinkLostError as error:
+                self._refused = visible_line(str(error))
+                self._reckon()
+                await asyncio.sleep(LINK_SECONDS)
+                continue
+            except MiniGPTError as error:  # the model that it went on from is gone, or damaged
+                self._refused = visible_line(str(error))
+                return
+            break
+        self._refused = ""
         for each in dataclass_fields(RunDraft):
             setattr(self.draft, each.name, getattr(begun, each.name))
         self.fill_in()

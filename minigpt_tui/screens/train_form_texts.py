@@ -14,7 +14,7 @@ from engine.text.path_completion import complete
 from minigpt_tui.screens.train_form_cost import TrainFormCost
 from minigpt_tui.training.run_draft import RunDraft
 from minigpt_tui.training.run_starter import RunStarter
-from minigpt_tui.training.text_paths import HERE, choices_here, last_part, path_here, text_choices
+from minigpt_tui.training.text_paths import HERE, choices_here, last_part, path_here, put_for, text_choices
 from minigpt_tui.visible import visible_line
 from minigpt_tui.widgets.choice_list import Choice
 
@@ -57,7 +57,7 @@ class TrainFormTexts(TrainFormCost):
         return bool(self._starter.name) and choice.value == begun and bool(path_here(begun))
 
     def _send(self, key: str, typed: str) -> None:
-        """Send a file of this machine to where the run is started; its name there takes the place of what was typed."""
+        """Send a file of this machine to where the run is started; its path there takes the place of what was typed."""
         path = Path(path_here(typed) or "")
         self._text_row("text").tell(f"sending {visible_line(path.name)}{self._there} …")
 
@@ -69,7 +69,7 @@ class TrainFormTexts(TrainFormCost):
                 self._refuse(str(error), key)
                 return
             field = self._text_row(key).input
-            field.value = field.value.replace(typed, name, 1)  # says so, and has it looked at
+            field.value = put_for(field.value, typed, name)  # says so, and has it looked at
             field.cursor_position = len(field.value)
 
         _ = self.run_worker(send, group="send", exclusive=True)

@@ -60,7 +60,7 @@ class RunStarter(Protocol):
         """A name like another run's that is free."""
 
     async def send(self, path: Path) -> str:
-        """Have a file of this machine there; the name of the text there."""
+        """Have a file of this machine there; its path there."""
 
     async def make_config(self, wish: RunWish) -> RunConfig:
         """What to start."""

@@ -182,6 +182,7 @@ def test_ctrl_c_prints_what_was_measured_so_far(cli, tiny_model, monkeypatch):
     assert "reading" not in result.out
 
 
+@pytest.mark.posix
 def test_ctrl_c_ends_a_real_process_with_the_lines_that_it_has_written(shell, tiny_model):
     words = ("--precision", "fp32", "--only", "prefill", "--only", "decode", "--seconds", "60")
     result = shell("bench", "--model", tiny_model, *words, "--json", interrupt_after='"prefill"')

@@ -119,6 +119,7 @@ def test_keys_are_listed_with_those_in_force(cli):
     assert again["keys"] == ["ctrl+g"]
 
 
+@pytest.mark.posix
 def test_an_editor_is_opened_and_what_is_wrong_afterwards_is_told(cli, tmp_path, monkeypatch):
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\necho 'pase = 3' >> \"$1\"\n")

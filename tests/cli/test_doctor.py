@@ -76,6 +76,7 @@ def test_a_damaged_bundled_model_fails(cli, whole):
     assert "install minigpt-tui again" in failure["text"]
 
 
+@pytest.mark.posix
 def test_folders_that_others_can_read_are_a_warning(cli, whole, own_home):
     (own_home / "data").mkdir(parents=True, mode=0o755)
     (own_home / "data").chmod(0o755)

@@ -195,6 +195,7 @@ def test_stdin_is_the_prompt_where_none_is_given(shell, generate, tiny_model):
     assert "byte 4" in broken.err
 
 
+@pytest.mark.posix
 def test_ctrl_c_keeps_the_text_and_leaves_with_130(shell, tiny_model):
     words = ("generate", "The", "-n", -1, "-t", 0, "--model", tiny_model)
     stopped = shell(*words, "--pace", 20, interrupt_after="f")
@@ -205,6 +206,7 @@ def test_ctrl_c_keeps_the_text_and_leaves_with_130(shell, tiny_model):
     assert whole.out.startswith(stopped.out[:-1])
 
 
+@pytest.mark.posix
 def test_ctrl_c_ends_all_samples_and_prints_the_one_that_was_streaming(shell, generate, tiny_model):
     words = ("The", "-n", 200_000, "-t", 1.5, "--seed", 3)
     stopped = shell("generate", *words, "--num-samples", 3, "--model", tiny_model, interrupt_after=" ")
@@ -304,6 +306,7 @@ def test_interactive_takes_prompts_and_settings(shell, generate, tiny_model):
     assert "/temperature 0.5" in talk.err
 
 
+@pytest.mark.posix
 def test_ctrl_c_in_a_conversation_ends_the_text_and_not_the_program(shell, tiny_model):
     words = ("generate", "--interactive", "The", "-n", -1, "-t", 0, "--pace", 20, "--model", tiny_model)
     talk = shell(*words, stdin="/max_new_tokens 5\n/pace 0\nThe\n", interrupt_after="f")

@@ -187,6 +187,7 @@ def test_the_line_writes_the_same_text(cli, tiny, prompt, stop):
     assert record["tokens"] == len(original.tokens)
 
 
+@pytest.mark.posix
 def test_a_real_shell_takes_the_line(tiny):
     original = written_with_changes(tiny, "a b\n\n'a\"$a`\\n", ("'", "a\nb"))
     line = shell_line(original).replace("minigpt-tui generate", f"'{sys.executable}' -m minigpt_tui generate --json", 1)
@@ -195,6 +196,7 @@ def test_a_real_shell_takes_the_line(tiny):
     assert json.loads(again.stdout)["text"] == original.text
 
 
+@pytest.mark.posix
 def test_a_prompt_that_could_steer_a_terminal_is_written_with_escapes():
     prompt = "a\x1b[31mb\x00\x9b \\0101 \\n'é\u202e\n"
     line = shell_line(entry(prompt=prompt))

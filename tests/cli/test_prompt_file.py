@@ -142,6 +142,7 @@ def test_more_is_held_back_for_a_slow_text_only_as_far_as_there_is_room(generate
     assert whole.status == 0
 
 
+@pytest.mark.posix
 def test_ctrl_c_keeps_what_is_finished(shell, home, tmp_path):
     model = make_endless("endless-batch")
     file = jsonl(

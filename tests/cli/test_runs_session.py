@@ -6,12 +6,15 @@ import json
 import signal
 import time
 
+import pytest
+
 from engine.training.run import RunDirectory
 
 SETTINGS = ("n_layer=1", "n_embd=16", "n_head=2", "block_size=16", "batch_size=2", "optimizer=adamw", "precision=fp32",
             "sample_tokens=5", "eval_interval=50", "steps=1000000")  # fmt: skip
 
 
+@pytest.mark.posix
 def test_a_run_survives_its_terminal_and_obeys_from_elsewhere(shell, cli, own_home, tmp_path):
     text = tmp_path / "river.txt"
     text.write_text("The fox went to the river, and the river said: who goes there?\n" * 40)

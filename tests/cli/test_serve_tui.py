@@ -52,6 +52,7 @@ async def served(*words: str):
         process.stderr.close()
 
 
+@pytest.mark.posix
 @pytest.mark.timeout(60)
 async def test_a_browser_gets_the_page_and_the_app_and_nobody_else_does():
     async with served("--model", "no such; echo 'model'") as (client, port):

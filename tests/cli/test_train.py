@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 from tiny_models import TINY_TEXT
 from written_runs import write_run
@@ -95,7 +95,7 @@ def test_a_detached_run_prints_its_name_and_is_stopped_from_elsewhere(cli, own_h
         started = json.loads(result.out)
         path = own_home / "data" / "runs" / "river"
         assert started == {"name": "river", "path": str(path), "state": "running", "pid": started["pid"]}
-        os.kill(started["pid"], 0)
+        assert psutil.pid_exists(started["pid"])
         assert "runs watch river" in result.err
         assert "runs stop river" in result.err
         again = cli("train", text, "--name", "river", *endless)
@@ -106,6 +106,7 @@ def test_a_detached_run_prints_its_name_and_is_stopped_from_elsewhere(cli, own_h
     assert cli("models", "verify", "river").status == 0
 
 
+@pytest.mark.posix
 def test_ctrl_c_saves_at_the_step_and_leaves_with_130(shell, text, own_home):
     run = own_home / "data" / "runs" / "demo"
     words = ("train", text, "--name", "demo", *sets("steps=1000000", "eval_interval=1000", "save_interval=2"))

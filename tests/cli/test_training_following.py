@@ -68,6 +68,7 @@ def in_between(act):
     return thread
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_interrupt_asks_to_stop_and_waits_for_the_end(number, cli, process):
     run = process(STOPPING)
@@ -87,6 +88,7 @@ def test_the_first_interrupt_asks_to_stop_and_waits_for_the_end(number, cli, pro
     assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
 
 
+@pytest.mark.posix
 def test_the_second_interrupt_leaves_at_once_and_the_run_stops_by_itself(cli, process):
     run = process(STOPPING)
 
@@ -123,6 +125,7 @@ def test_a_run_that_was_killed_says_how_to_go_on(cli, process):
     assert result.err.splitlines()[-1].endswith("minigpt-tui runs resume demo")
 
 
+@pytest.mark.posix
 def test_ctrl_c_while_a_detached_run_begins_stops_it(cli, process):
     run = process("until(lambda: control.read_control(run.path).wanted == 'stop')\n" + STOPPING)
 
@@ -140,6 +143,7 @@ def test_ctrl_c_while_a_detached_run_begins_stops_it(cli, process):
     wait_for(lambda: read_run(run.path).state == "stopped")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_leaving_a_run_that_is_watched_asks_nothing_of_it(number, cli, own_home):
     run = write_run("demo", "running", 12)

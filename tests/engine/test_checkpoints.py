@@ -291,6 +291,7 @@ def test_an_empty_folder_and_a_damaged_model_can_be_replaced(tmp_path):
     assert catalog.verify_checkpoint(tmp_path / "model") == []
 
 
+@pytest.mark.posix
 def test_what_a_model_is_saved_in_is_private(tmp_path):
     save(tmp_path / "new" / "folders" / "model", make(CONFIGS["nanochat"], torch.float32))
     for path in (tmp_path / "new", tmp_path / "new" / "folders", tmp_path / "new" / "folders" / "model"):

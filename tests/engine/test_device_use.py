@@ -31,6 +31,7 @@ def test_the_machine_and_a_busy_process_are_measured():
     assert use.process_memory > 1_000_000
 
 
+@pytest.mark.posix
 def test_children_of_the_process_count_too():
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
     parent = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)

@@ -348,6 +348,7 @@ def test_two_processes_may_make_the_same_copy_at_once(home, tmp_path):
     assert len(entries()) == 1
 
 
+@pytest.mark.posix
 def test_what_a_killed_process_was_making_is_cleared_away(home, tmp_path):
     process = start(write(tmp_path / "a.txt", FOX * 1000), "die")
     process.communicate(timeout=30)
@@ -490,6 +491,7 @@ print(peak() - before, len(corpus.train))
 """
 
 
+@pytest.mark.posix
 def test_a_long_text_is_never_in_memory_as_a_whole(home, tmp_path):
     file = write(tmp_path / "a.txt", FOX * 600_000)
     done = subprocess.run([sys.executable, "-c", MEASURE, str(file)], capture_output=True, text=True, check=True)

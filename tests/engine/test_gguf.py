@@ -318,6 +318,7 @@ def test_a_file_whose_writing_fails_half_way_is_not_there(tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.posix
 def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
     write(tmp_path / "model.gguf", CHARACTERS)
     (tmp_path / "link").symlink_to(tmp_path / "model.gguf")

@@ -78,6 +78,7 @@ def left_over() -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
+@pytest.mark.posix
 def test_a_download_is_whole_checked_and_private(server, home):
     calls: list[tuple[int, int]] = []
     path = download("plays", url=f"{server}/whole", progress=lambda done, total: calls.append((done, total)))

@@ -108,6 +108,7 @@ def test_what_ships_and_what_lies_elsewhere_is_left_alone(own_home, tiny_model):
         assert path.is_dir()
 
 
+@pytest.mark.posix
 def test_of_a_link_the_link_alone_is_removed(own_home, tiny_model):
     (folders.user_checkpoints() / "link").symlink_to(tiny_model)
     own_models.remove_model(folders.user_checkpoints() / "link")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -82,7 +81,7 @@ def test_the_lock_dies_with_a_killed_owner():
         assert run_lock.is_held(run.path)
         assert run_lock.take(run.path) is None
     finally:
-        owner.send_signal(signal.SIGKILL)
+        owner.kill()
         owner.communicate()
     assert not run_lock.is_held(run.path)
 
@@ -124,6 +123,7 @@ def test_a_fault_is_the_reason_whatever_stacks_follow_it():
     assert runs.read_run(run.path).reason == "Fatal Python error: Segmentation fault"
 
 
+@pytest.mark.posix
 def test_a_killed_run_does_not_repeat_the_reason_of_an_earlier_end(monkeypatch):
     run = make(state="crashed", step=5, steps=10)
     run.log("crashed at step 5: OSError: [Errno 5] Input/output error")

@@ -34,7 +34,7 @@ def home(tmp_path, monkeypatch):
     yield tmp_path
     for info in runs.list_runs():
         if info.is_under_way:
-            os.kill(info.status.pid, signal.SIGKILL)
+            psutil.Process(info.status.pid).kill()
 
 
 def settings(folder, name="demo", training=LONG):
@@ -59,6 +59,7 @@ def step(run):
     return run.read_status().step
 
 
+@pytest.mark.posix
 def test_a_run_obeys_and_shows_a_sign_of_life(home):
     run = launch.start_run(settings(home))
     assert state(run) == "starting"
@@ -106,6 +107,7 @@ def test_a_run_obeys_and_shows_a_sign_of_life(home):
     assert "warning" not in log.lower()
 
 
+@pytest.mark.posix
 def test_a_run_outlives_its_launcher_and_goes_on_after_a_kill(home):
     code = (
         "import sys, time, msgspec; from engine.training import launch; from engine.training.run import RunConfig;"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from test_checkpoints import save
 from test_model import CONFIGS, make
 
-from engine import safe_writing
+from engine import file_locks, safe_writing
 from engine.catalog import Record
 from engine.checkpoints import write_record
-
-posix = pytest.mark.skipif(os.name != "posix", reason="signals, limits and locks of POSIX")
 
 SAVES = """
 import itertools, json, os, resource, shutil, signal, sys
@@ -116,7 +118,7 @@ def saves(tmp_path_factory):
     return json.loads(process.stdout)
 
 
-@posix
+@pytest.mark.posix
 @pytest.mark.parametrize("way", ["new", "replace", "replace by two renames", "record"])
 def test_a_save_that_is_killed_at_any_call_leaves_the_old_or_the_new_whole(way, saves):
     steps = saves[way]
@@ -125,7 +127,7 @@ def test_a_save_that_is_killed_at_any_call_leaves_the_old_or_the_new_whole(way, 
     assert len(steps) > 4
 
 
-@posix
+@pytest.mark.posix
 def test_a_full_disk_is_one_clear_error_and_leaves_the_old_model_and_no_litter(saves):
     assert len(saves["full"]) == 6
     for message in saves["full"]:
@@ -157,7 +159,7 @@ def events(monkeypatch):
     return seen
 
 
-@posix
+@pytest.mark.posix
 @pytest.mark.parametrize("replace", [False, True])
 def test_all_that_a_save_wrote_is_on_the_disk_before_it_has_its_name(replace, tmp_path, events):
     path = tmp_path / "model"
@@ -175,6 +177,7 @@ def test_all_that_a_save_wrote_is_on_the_disk_before_it_has_its_name(replace, tm
     assert path.stat().st_ino in events[moved:]
 
 
+@pytest.mark.posix
 def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_path):
     path = tmp_path / "model"
     for name in (".model.writing-4711", ".model.writing-x7_abc"):
@@ -201,7 +204,7 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_p
     assert sorted(tmp_path.iterdir()) == sorted([path, tmp_path / "second", *others])
 
 
-@posix
+@pytest.mark.posix
 def test_what_was_set_aside_comes_back_unless_its_writer_lives(tmp_path):
     old, path = tmp_path / ".model.old-4711", tmp_path / "model"
     old.mkdir()
@@ -218,6 +221,7 @@ def test_what_was_set_aside_comes_back_unless_its_writer_lives(tmp_path):
         assert not old.exists()
 
 
+@pytest.mark.posix
 def test_a_link_stays_a_link_when_what_it_points_to_is_replaced(tmp_path):
     target, link = tmp_path / "there" / "model", tmp_path / "link"
     target.mkdir(parents=True)
@@ -235,3 +239,69 @@ def test_a_directory_is_removed_with_what_its_killed_writers_left(tmp_path):
         (tmp_path / name / "file").touch()
     safe_writing.remove_directory(tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == [".model2.old-2"]
+
+
+def test_several_that_write_one_file_at_the_same_moment_all_write_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+    def write(writer: int) -> None:
+        for number in range(100):
+            safe_writing.write_file(tmp_path / "file", b"%d of %d" % (number, writer))
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes().startswith(b"99 of ")
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked"])
+def test_a_writer_whose_directory_goes_before_it_is_locked_makes_another(moment, tmp_path, monkeypatch):
+    cleared = []
+
+    def clear(path: os.PathLike[str]) -> None:
+        if not cleared:
+            cleared.append(path)
+            safe_writing.clear_abandoned(tmp_path)
+
+    mkdtemp, lock = tempfile.mkdtemp, file_locks.lock
+
+    def made(**options: Any) -> str:
+        path = mkdtemp(**options)
+        clear(path)
+        return path
+
+    def locked(descriptor: int) -> None:
+        clear(f"/{descriptor}")
+        lock(descriptor)
+
+    if moment == "before it is opened":
+        monkeypatch.setattr(tempfile, "mkdtemp", made)
+    else:
+        monkeypatch.setattr(file_locks, "lock", locked)
+    safe_writing.write_file(tmp_path / "file", b"whole")
+    assert len(cleared) == 1
+    assert (tmp_path / "file").read_bytes() == b"whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("by", ["another writer", "a look at the folder"])
+def test_nobody_can_lock_what_is_being_cleared_away(by, tmp_path, monkeypatch):
+    left, seen = tmp_path / ".file.writing-4711", []
+    left.mkdir()
+    rmtree = shutil.rmtree
+
+    def watched(path: os.PathLike[str], **options: Any) -> None:
+        if path == left:
+            descriptor = os.open(left, os.O_RDONLY)
+            seen.append(file_locks.try_lock(descriptor))  # as whoever has made it would, this moment
+            os.close(descriptor)
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    if by == "another writer":
+        safe_writing.write_file(tmp_path / "file", b"whole")
+    else:
+        safe_writing.clear_abandoned(tmp_path)
+    assert seen == [False]
+    assert not left.exists()

@@ -378,6 +378,40 @@ def test_an_end_of_text_that_is_no_id_is_not_taken_for_one(tmp_path, ids):
         Tokenizer.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [
+        ([999_999], "the id 999999 before a text, which is no special token"),
+        ([300], "the id 300 before a text"),  # one behind the last
+        ([5], "the id 5 before a text"),  # a word's
+        ([299] * 5000, "puts 5,000 tokens before a text"),
+        ([299] * 9, "puts 9 tokens before a text"),
+    ],
+)
+def test_what_a_tokenizer_puts_before_a_text_is_a_few_special_tokens(tmp_path, bpe, ids, says):
+    bpe.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    values = json.loads(file.read_text())
+
+    def begin_with(ids: list[int]) -> None:
+        begins = [{"SpecialToken": {"id": "begin", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+        tokens = {"begin": {"id": "begin", "ids": ids, "tokens": ["begin"] * len(ids)}}
+        template = {
+            "type": "TemplateProcessing",
+            "single": begins,
+            "pair": [*begins, {"Sequence": {"id": "B", "type_id": 0}}],
+        }
+        file.write_text(json.dumps(values | {"post_processor": template | {"special_tokens": tokens}}))
+
+    assert bpe.eot_id == 299
+    begin_with([299] * 8)
+    assert Tokenizer.open(tmp_path).prefix == (299,) * 8
+    begin_with(ids)
+    with pytest.raises(TokenizerError, match=says) as caught:
+        Tokenizer.open(tmp_path)
+    assert caught.value.hint
+
+
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "\ud800", '{"a": ' + "1" * 5000 + "}"])
 def test_a_config_that_cannot_be_read_is_named(tmp_path, content):
     train_tokenizer("char", ["hello"]).save(tmp_path)

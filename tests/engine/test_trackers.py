@@ -25,8 +25,6 @@ from engine.training.trackers import background, open_trackers, tensorboard
 from engine.training.trackers.mlflow import MLflowRecorder, keeps_sample, tracking_uri
 from engine.training.trackers.tensorboard import TensorBoardRecorder
 
-posix = pytest.mark.skipif(os.name != "posix", reason="signals and devices of POSIX")
-
 CREATED = 1_700_000_000.0
 
 EVERY_STEP = {"loss/train", "lr", "grad_norm", "tokens_per_second"}
@@ -372,7 +370,7 @@ for told in lines(begins + 1, begins + 10_000):
 """
 
 
-@posix
+@pytest.mark.posix
 def test_a_run_that_was_killed_twice_has_each_step_once_and_leaves_nothing_outside(tmp_path):
     run, config = make_run("both", "tensorboard", "mlflow")
     at_home = tmp_path / "user"
@@ -443,7 +441,7 @@ def test_a_run_without_trackers_has_none_and_no_folder_for_them():
     assert not (run.path / "trackers").exists()
 
 
-@posix
+@pytest.mark.posix
 def test_a_full_disk_leaves_out_the_tracker_and_not_the_run(monkeypatch):
     run, config = make_run("full", "tensorboard")
     monkeypatch.setattr(tensorboard, "_next_name", lambda earlier: "/dev/full")

@@ -473,6 +473,7 @@ def test_an_idle_worker_takes_no_processor_time(worker: Worker) -> None:
     assert ticks() - before <= 2  # of 40
 
 
+@pytest.mark.posix
 def test_closing_stdin_ends_the_process_in_the_middle_of_a_text(spawn, endless: Path) -> None:
     worker = spawn()
     worker.send(Generate(id=1, model="endless", params=SamplingParams(max_new_tokens=ENDLESS)))

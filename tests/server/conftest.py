@@ -12,7 +12,7 @@ pytest.importorskip("uvicorn")
 
 import tokenizers
 from endless import make_endless
-from serving import Server
+from serving import ENDED, Server
 from tiny_models import TINY_TEXT, make_tiny
 from tokenizers import AddedToken
 
@@ -70,4 +70,4 @@ def server(tiny_model: Path, talker: Path, endless_model: Path, reader: Path, tm
     try:
         yield server.wait()
     finally:
-        assert server.end() == 0
+        assert server.end() == ENDED

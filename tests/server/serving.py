@@ -18,6 +18,9 @@ import psutil
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 
+ENDED = 0 if os.name == "posix" else 1
+"""The exit status of one that was asked to end; on Windows asking is ending."""
+
 
 class Server:
     """`minigpt-tui serve`; what it says is in `said`."""

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import httpx
 import openai
 import pytest
-from serving import PATIENCE, Server, is_fault, until
+from serving import ENDED, PATIENCE, Server, is_fault, until
 
 from minigpt_tui.server.line import Line, LineFull
 
@@ -43,7 +43,7 @@ def narrow(tiny_model, endless_model, tmp_path_factory: pytest.TempPathFactory):
         server.url = server.url.replace("0.0.0.0", "127.0.0.1")
         yield server
     finally:
-        assert server.end() == 0
+        assert server.end() == ENDED
 
 
 def post(server: Server, path: str = "/generate", **fields) -> httpx.Response:
@@ -171,6 +171,7 @@ async def test_nobody_overtakes_those_who_wait():
     assert third.turn.done()
 
 
+@pytest.mark.posix
 def test_when_the_engine_dies_everyone_is_told_another_one_starts_and_sigterm_finishes_what_streams(narrow: Server):
     """In one, and the last of this file: an engine takes a while to start."""
     dead, url = narrow.engine, f"{narrow.url}/v1/completions"

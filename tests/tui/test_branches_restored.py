@@ -182,7 +182,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+@pytest.mark.posix
 def test_a_process_that_is_killed_in_mid_stream_loses_a_moment_alone(own_home):
     command = [sys.executable, "-c", WRITES_FOR_EVER, str(Path(__file__).parent)]
     process = subprocess.Popen(command, env=os.environ | {"MINIGPT_HOME": str(own_home)}, cwd=Path(__file__).parents[2])

@@ -116,6 +116,7 @@ async def test_inside_tmux_the_app_wraps_it(sent):
     assert "\x1bPtmux;\x1b\x1b]52;c;" in sequence
 
 
+@pytest.mark.posix
 async def test_where_the_terminal_cannot_the_text_is_in_a_file_and_the_app_says_where(sent):
     sequence, said = await sent(TERM="linux")
     assert sequence == ""

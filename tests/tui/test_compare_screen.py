@@ -11,6 +11,7 @@ from scripted_client import ScriptedClient
 
 from engine.errors import CheckpointError, WorkerError
 from minigpt_tui.comparing.words import NOISE, NOISE_SHORT
+from minigpt_tui.connecting.server_place import ServerPlace
 from minigpt_tui.screens.compare import CompareScreen
 from minigpt_tui.wishes import CompareModels
 
@@ -92,6 +93,10 @@ def shown(screen, selector: str) -> str:
     region = screen.query_one(selector).region
     lines = screen._compositor.render_strips()[region.y : region.bottom]
     return "\n".join(strip.crop(region.x, region.right).text for strip in lines)
+
+
+def whole_screen(screen) -> str:
+    return "\n".join(strip.text for strip in screen._compositor.render_strips())
 
 
 def marked(screen, place: int) -> str:
@@ -194,11 +199,20 @@ async def test_figures_are_in_the_lower_borders_and_that_noise_is_keyed_by_posit
         assert "distinct 0.60 0.75 1.00" in border
         assert "distinct 1.00 1.00 1.00" in shown(screen, "#column-1").splitlines()[-1]
         assert "distinct words" in shown(screen, "#status")
-        whole = "\n".join(strip.text for strip in screen._compositor.render_strips())
-        assert whole.count(NOISE) == 1
+        assert whole_screen(screen).count(NOISE) == 1
         await pilot.resize_terminal(60, 24)
         await settled(pilot)
         assert shown(screen, "#note").count(NOISE_SHORT) == 1
+
+
+async def test_of_the_noise_of_a_server_nothing_is_promised(make_app, client):
+    client.place = ServerPlace("localhost:1")
+    async with make_app().run_test(size=WIDE) as pilot:
+        await opened(pilot)
+        assert "noise" not in whole_screen(pilot.app.screen)
+        screen = await written(pilot, client, "the king", "the lord")
+        assert "noise" not in whole_screen(screen)
+        assert shown(screen, "#note").strip().startswith("2 parts from 1 at")
 
 
 async def test_a_turned_setting_has_its_column_alone_written_anew_with_the_same_seed(make_app, client):

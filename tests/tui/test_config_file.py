@@ -133,6 +133,7 @@ def test_what_is_written_is_read_again(file):
     assert loaded.problems == ()
 
 
+@pytest.mark.posix
 def test_a_link_to_the_file_stays_a_link(file, tmp_path):
     elsewhere = tmp_path / "dotfiles.toml"
     elsewhere.write_text("# mine\n")

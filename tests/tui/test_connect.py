@@ -261,6 +261,8 @@ OTHER, HTML = "does not speak OpenAI's API", "text/html"
         (failed("The model `small` does not exist", 404), "ModelNotFoundError", "does not have that model"),
         (Reply(b'{"detail": "Not Found"}', 404), "WorkerError", "has no v1/completions (Not Found)"),
         (failed("slow", 429, Retry_After="12"), "WorkerError", "too much to do (slow): try again in 12 s"),
+        (failed("slow", 429, Retry_After="9" * 5000), "WorkerError", "too much to do (slow): try again later"),
+        (failed("no", 500, Retry_After="9" * 5000), "WorkerError", "failed with status 500 (no): see what"),
         (Reply(b"<html>Bad gateway</html>", 502, HTML), "WorkerError", "failed with status 502: see"),
         (Reply(b"", 503), "WorkerError", "failed with status 503"),
         (failed("context length is 4096", 400), "InvalidSettingError", "status 400 (context length is 4096)"),
@@ -324,6 +326,25 @@ async def test_a_text_is_scored_where_the_server_echoes_it(talk, server):
     assert (scored.loss, scored.text, scored.ends) == (1.0, "The fox", (3, 7))
     assert [(token.text, token.logprob) for token in scored.tokens] == [(" fox", -1.0)]
     assert server.bodies[0]["echo"] is True
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shares", "first"),
+    [
+        (["", "The", " fox", " ran"], [None, -2.0, -1.0, -9.0], ""),  # a beginning that is no text, as our own tells it
+        (["The", " fox", " ran"], [-2.0, -1.0, -9.0], ""),  # the same, hidden
+        (["The", "", " fox", " ran"], [None, -2.0, -1.0, -9.0], "The"),  # a token in the middle without text
+    ],
+)
+async def test_only_a_first_token_that_nothing_stands_before_is_not_scored(talk, server, tokens, shares, first):
+    logprobs = {"tokens": tokens, "token_logprobs": shares, "top_logprobs": None, "text_offset": [0] * len(tokens)}
+    answer = {"choices": [{"text": "The fox ran", "logprobs": logprobs, "finish_reason": "length"}]}
+    server.complete = lambda body: Reply(json.dumps(answer).encode())
+    scored = await talk.ask(Score(id=1, text="The fox", model="small"), Scored)
+    size = len("The fox") - len(first)
+    assert (scored.loss, scored.bits_per_byte) == (1.5, pytest.approx(3.0 / math.log(2) / size))
+    assert [token.logprob for token in scored.tokens] == [-2.0, -1.0]
+    assert (len(scored.ids), len(scored.ends), scored.ends[0]) == (3, 3, len(first))
 
 
 # Addresses.

@@ -7,13 +7,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from run_maker import until
 from scripted_server import DONE, Reply, ScriptedServer, event, piece, streamed
 from test_connect import Talk, wish
 
-from engine.config import ENDLESS
+from engine.config import ENDLESS, SamplingParams
 from engine.inference.stream import UNTOLD
 from engine.worker.answers import ModelsListed, decode_answer
-from engine.worker.protocol import Ask, Error, Load, Loaded, Score, Scored, Started, Told
+from engine.worker.protocol import Ask, Done, Error, Load, Loaded, Score, Scored, SetParams, Started, Told
 from engine.worker.questions import ListModels
 from minigpt_tui.palette import model_facts
 
@@ -50,6 +51,11 @@ def refused(message: str, status: int, kind: str, **more: object) -> Reply:
 def too_long(tokens: int) -> Reply:
     message = f"request ({tokens} tokens) exceeds the available context size (8 tokens), try increasing it"
     return refused(message, 400, "exceed_context_size_error", n_prompt_tokens=tokens, n_ctx=8)
+
+
+def asked_of(server: ScriptedServer, path: str) -> int:
+    """How many requests went there."""
+    return [asked for asked, _, _ in server.requests].count(path)
 
 
 @pytest.fixture
@@ -94,7 +100,8 @@ async def test_llama_server_is_told_to_filter_as_we_do(talk, server):
 
 async def test_a_text_of_nothing_begins_as_llama_servers_model_begins_texts(talk, server):
     server.complete = lambda body: streamed(piece("On") if body["prompt"] else b"", ended("length", 1))
-    await talk.ask(wish(prompt="", params={"max_new_tokens": 1}))
+    await talk.ask(Load(id=9), Loaded)
+    await talk.ask(wish(prompt="", model="./fables.gguf", params={"max_new_tokens": 1}))
     [started] = [said for said in talk.events if isinstance(said, Started)]
     assert (started.prompt, len(started.prompt_tokens), talk.text) == ("", 1, "On")
     assert server.bodies[-1]["prompt"] == "<|endoftext|>"
@@ -103,6 +110,29 @@ async def test_a_text_of_nothing_begins_as_llama_servers_model_begins_texts(talk
     await talk.ask(wish(id=2, prompt="", prompt_tokens=ids, params={"max_new_tokens": 1}))
     assert talk.events[0].prompt == "On"
     assert server.bodies[-1]["prompt"] == "<|endoftext|>On"
+    server.props = lambda: Reply(b"", 500)
+    await talk.ask(wish(id=3, prompt="", model="./fables.gguf", params={"max_new_tokens": 1}))
+    assert server.bodies[-1]["prompt"] == "<|endoftext|>"
+    assert asked_of(server, "/props") == 1
+
+
+async def test_no_other_server_is_asked_what_its_models_texts_begin_with(talk, server):
+    server.models = lambda: Reply(b'{"data": [{"id": "small", "owned_by": "vllm"}]}')
+    await talk.ask(Load(id=1), Loaded)
+    for id in (2, 3):
+        await talk.ask(wish(id=id, prompt=""))
+    assert [body["prompt"] for body in server.bodies] == ["", ""]
+    assert asked_of(server, "/props") == 0
+
+
+async def test_a_beginning_that_could_not_be_told_is_asked_for_again(talk, server):
+    right, server.props = server.props, lambda: Reply(b"", 503)
+    server.complete = lambda body: streamed(piece("x"), ended("length", 1))
+    await talk.ask(Load(id=1), Loaded)
+    for id in (2, 3):
+        await talk.ask(wish(id=id, prompt="", model="./fables.gguf", params={"max_new_tokens": 1}))
+        server.props = right
+    assert [body["prompt"] for body in server.bodies] == ["", "<|endoftext|>"]
 
 
 async def test_a_text_goes_on_past_the_context_of_llama_server(talk, server):
@@ -129,6 +159,47 @@ async def test_a_prompt_that_is_refused_for_its_length_by_a_server_of_unknown_co
     error = await talk.ask(wish(prompt="O" * 40))
     assert (error.kind, len(server.bodies)) == ("InvalidSettingError", 1)
     assert "request (40 tokens) exceeds the available context size (8 tokens)" in error.message
+
+
+@pytest.mark.parametrize("limit", [50, ENDLESS])
+async def test_a_text_ends_where_a_server_of_unknown_context_ends_it_and_refuses_to_go_on(talk, server, limit):
+    server.complete = lambda body: (
+        streamed(*[piece("x")] * 3, ended("length", 3)) if body["prompt"] == "Once" else too_long(8)
+    )
+    done = await talk.ask(wish(params={"max_new_tokens": limit}))
+    assert isinstance(done, Done), done
+    assert (done.finish_reason, done.new_tokens, talk.text) == ("length", 3, "xxx")
+    assert len(server.bodies) == 2
+
+
+async def test_what_is_refused_once_settings_are_turned_is_said(talk, server):
+    def complete(body):
+        if body["top_k"]:
+            return refused("Unsupported parameter: top_k", 400, "invalid_request_error")
+        return streamed(piece("x"), piece("", "length"), DONE)
+
+    server.complete = complete
+    talk.bridge.take(wish(params={"max_new_tokens": ENDLESS}))
+    await until(lambda: len(talk.tokens) >= 3)
+    talk.bridge.take(SetParams(id=1, params=SamplingParams(top_k=40, max_new_tokens=ENDLESS)))
+    assert "Unsupported parameter: top_k" in (await talk.until(Error)).message
+
+
+@pytest.mark.parametrize(
+    ("meta", "context", "parameters"),
+    [
+        ({"n_ctx": True, "n_params": True}, 0, 0),
+        ({"n_ctx": 2**31, "n_ctx_train": 128, "n_params": 2**60}, 128, 0),
+        ({"n_ctx": -1, "n_params": 7.5}, 0, 0),
+        ({"n_ctx": 10**400}, 0, 0),
+    ],
+)
+async def test_figures_of_a_model_that_cannot_be_are_not_told(talk, server, meta, context, parameters):
+    listed = {"data": [LLAMA_MODEL | {"meta": meta}]}
+    server.models = lambda: Reply(json.dumps(listed).encode())
+    model = (await talk.ask(Load(id=1), Loaded)).model
+    assert (model.block_size, model.parameters) == (context, parameters)
+    assert type(model.block_size) is type(model.parameters) is int
 
 
 async def test_a_server_that_counts_what_could_come_is_asked_for_less(talk, server):

@@ -229,6 +229,7 @@ async def test_what_cannot_be_sent_is_refused_before_it_is_sent(client: EngineCl
         await client.score("\ud800", model="endless")
 
 
+@pytest.mark.posix
 async def test_a_killed_engine_is_told_of_and_another_can_be_started(tmp_path: Path, model: str) -> None:
     moves = []
     client = EngineClient(log=tmp_path / "worker.log")
@@ -320,6 +321,7 @@ async def test_a_process_that_ends_says_so_with_its_status_and_its_last_words(pl
         await client.load()
 
 
+@pytest.mark.posix
 async def test_a_crash_below_python_is_named_by_its_first_words(play) -> None:
     client = play("import faulthandler; faulthandler.enable(); hello(); faulthandler._sigsegv()")
     await client.start()
@@ -337,6 +339,7 @@ async def test_an_engine_without_torch_says_what_is_wrong(play) -> None:
         await client.wait_ready()
 
 
+@pytest.mark.posix
 async def test_a_process_that_closes_its_stdout_is_ended(play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_client, "CLOSE_SECONDS", 0.1)
     client = play("hello(); ready(); os.close(1); time.sleep(1000)")
@@ -354,6 +357,7 @@ async def test_a_process_that_never_says_hello_is_given_up(play, monkeypatch: py
         await client.wait_ready()
 
 
+@pytest.mark.posix
 async def test_a_death_is_noticed_though_a_child_still_holds_the_pipe(
     play, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -382,6 +386,7 @@ async def test_a_program_that_is_not_there_is_an_error_at_once(tmp_path: Path) -
     await client.close()
 
 
+@pytest.mark.posix
 async def test_closing_ends_even_a_process_that_will_not_hear(play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_client, "CLOSE_SECONDS", 0.1)
     client = play("signal.signal(signal.SIGTERM, signal.SIG_IGN); hello(); ready(); time.sleep(1000)")
@@ -471,6 +476,7 @@ async def test_a_client_that_was_never_started_says_so(tmp_path: Path) -> None:
     await client.close()
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("ending", ["await client.close()", "pass", "sys.exit()"])
 async def test_the_end_of_a_program_leaves_no_process_and_no_warning(tmp_path: Path, ending: str) -> None:
     script = tmp_path / "worker.py"
@@ -505,6 +511,7 @@ async def test_the_end_of_a_program_leaves_no_process_and_no_warning(tmp_path: P
 # The log and the environment.
 
 
+@pytest.mark.posix
 async def test_the_log_is_private_and_set_aside_when_it_has_grown(play, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "worker.log"
     log.parent.mkdir(mode=0o700)
@@ -517,6 +524,7 @@ async def test_the_log_is_private_and_set_aside_when_it_has_grown(play, tmp_path
     assert (tmp_path / "logs" / "worker.log.1").stat().st_size == worker_log.MAX_BYTES + 1
 
 
+@pytest.mark.posix
 async def test_the_default_log_is_in_a_private_state_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MINIGPT_HOME", str(tmp_path / "home"))
     client = EngineClient(command=[sys.executable, "-c", "pass"])

@@ -14,6 +14,8 @@ from minigpt_tui.history.store import Store
 
 pytest_plugins = ("play_fixtures",)
 
+pytestmark = pytest.mark.posix  # its hours are those of one place, which Windows cannot be told
+
 SMALL, LARGE, LEAST = (80, 24), (140, 40), (60, 20)
 BEGAN = 1_690_000_000.0
 DAY = 86_400.0

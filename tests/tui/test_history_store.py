@@ -80,6 +80,7 @@ def test_half_a_surrogate_pair_is_no_reason_to_lose_a_text(store):
     assert store.entry(store.add(make_entry(text="a\ud800b"))).text == "a?b"
 
 
+@pytest.mark.posix
 def test_the_file_is_private(path):
     with Store(path) as store:
         store.add(make_entry())
@@ -274,6 +275,7 @@ def test_a_file_of_version_1_is_brought_up_to_date(path):
     assert version_of(path) == migrations.VERSION
 
 
+@pytest.mark.posix
 def test_a_migration_that_is_killed_half_way_leaves_the_file_as_it_was(path):
     make_version_1(path)
     killer = (

@@ -225,6 +225,7 @@ async def test_the_model_that_writes_is_chosen_at_first_and_bears_a_dot(make_app
         assert "●" in row
 
 
+@pytest.mark.posix
 async def test_five_hundred_models_hold_no_key_up(make_app, own_home, tiny_model):
     home = folders.user_checkpoints()
     home.mkdir(parents=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from endless import make_endless
 
@@ -90,7 +89,7 @@ async def test_a_session_from_the_first_prompt_to_a_killed_engine(app: MiniGPTAp
         # The engine is killed in mid-text.
         await pilot.press("g")
         await until(pilot, lambda: live.streaming and writing.new_tokens > 5, "a text to lose")
-        os.kill(app.engine.hello.pid, signal.SIGKILL)
+        psutil.Process(app.engine.hello.pid).kill()
         await until(pilot, lambda: not live.running, "the death")
         kept = writing.document.text()
         assert writing.finish_reason == "lost"

@@ -7,7 +7,6 @@ import datetime as dt
 import os
 import signal
 import sqlite3
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -100,7 +99,7 @@ def test_any_moment_has_a_local_time(monkeypatch):
         assert dates.local(seconds).year in (1969, 1970)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a signal is no signal there")
+@pytest.mark.posix
 async def test_a_signal_is_heard_where_the_loop_takes_none(monkeypatch):
     def none(*_):
         raise NotImplementedError

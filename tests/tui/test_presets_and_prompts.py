@@ -143,6 +143,7 @@ def test_a_shipped_preset_can_be_overridden_and_never_be_deleted(own_home):
         presets.remove_preset("greedy")
 
 
+@pytest.mark.posix
 def test_a_file_that_is_a_link_stays_one(own_home, tmp_path):
     dotfiles = write(BY_HAND, tmp_path / "dotfiles.toml")
     presets.presets_file().parent.mkdir(parents=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import threading
 
 import pytest
@@ -41,7 +40,7 @@ def test_threads_that_save_at_the_same_time_leave_the_latest_state_whole(own_hom
     assert [path.name for path in session_file().parent.iterdir()] == ["session.json"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+@pytest.mark.posix
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 async def test_a_signal_ends_the_app_in_good_order_with_its_settings_kept(make_app, client, name):
     number = getattr(signal, name)

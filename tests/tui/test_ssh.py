@@ -24,6 +24,8 @@ from minigpt_tui.engine_client import EngineClient
 
 pytest_plugins = ("play_fixtures", "ssh_fixtures")
 
+pytestmark = pytest.mark.posix  # what stands for ssh is a script of a POSIX shell
+
 WIDE = (120, 36)
 
 

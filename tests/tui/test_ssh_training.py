@@ -24,7 +24,7 @@ from engine.text.path_completion import Completions
 from engine.text.sent_texts import MAX_TEXT_BYTES
 from engine.training import runs as runs_there
 from engine.training.estimate import Measurement, MeasureRequest
-from engine.training.run import RunConfig
+from engine.training.run import RunConfig, TextSources
 from engine.training.run_making import Sight
 from engine.training.run_wish import RunWish, TypedTexts
 from engine.training.survey import Survey
@@ -35,11 +35,13 @@ from minigpt_tui.connecting.starts_there import StartsThere
 from minigpt_tui.connecting.there import There
 from minigpt_tui.engine_client import EngineClient
 from minigpt_tui.machine import LinkLostError
-from minigpt_tui.screens import train_actions, train_form_cost
+from minigpt_tui.screens import train_actions, train_form, train_form_cost
 from minigpt_tui.screens.train_form import TrainForm
 from minigpt_tui.training.run_draft import RunDraft
 
 pytest_plugins = ("play_fixtures", "ssh_fixtures")
+
+pytestmark = pytest.mark.posix  # what stands for ssh is a script of a POSIX shell
 
 WIDE, NARROW = (140, 40), (80, 24)
 
@@ -183,17 +185,15 @@ async def test_what_the_form_asks_is_answered_there_and_what_nobody_waits_for_en
         await starter.make_config(RunWish(texts=TypedTexts(train="poem.txt"), training=TINY))
     # A text of this machine is sent, once, and never takes another's place.
     (tmp_path / "ein, Lied.TXT").write_text("la la la " * 20)
-    assert await starter.send(tmp_path / "ein, Lied.TXT") == "ein- Lied"
-    assert await starter.send(tmp_path / "ein, Lied.TXT") == "ein- Lied"
+    sent = home_of_box / "data" / "texts"
+    assert await starter.send(tmp_path / "ein, Lied.TXT") == str(sent / "ein- Lied.txt")
+    assert await starter.send(tmp_path / "ein, Lied.TXT") == str(sent / "ein- Lied.txt")
     (tmp_path / "ein, Lied.TXT").write_text("lo lo lo " * 20)
-    assert await starter.send(tmp_path / "ein, Lied.TXT") == "ein- Lied-2"
-    assert sorted(path.name for path in (home_of_box / "data" / "texts").iterdir()) == [
-        "ein- Lied-2.txt",
-        "ein- Lied.txt",
-    ]
+    assert await starter.send(tmp_path / "ein, Lied.TXT") == str(sent / "ein- Lied-2.txt")
+    assert sorted(path.name for path in sent.iterdir()) == ["ein- Lied-2.txt", "ein- Lied.txt"]
     assert (await starter.look(TypedTexts(train="fables, ein- Lied"))).survey.files == 2
     (tmp_path / "fables.txt").write_text("not those")
-    assert await starter.send(tmp_path / "fables.txt") == "fables-2"
+    assert await starter.send(tmp_path / "fables.txt") == str(sent / "fables-2.txt")
     with (tmp_path / "long.txt").open("wb") as file:
         file.truncate(MAX_TEXT_BYTES + 1)
     with pytest.raises(DataError, match="copy it with scp"):
@@ -266,6 +266,10 @@ class FarStarter:
         self._check()
         return Measurement(step_seconds=0.5, tokens_per_second=4096.0, device="cuda", precision="bf16")
 
+    async def free_name(self, name: str) -> str:
+        self._check()
+        return f"{name}-2"
+
     async def send(self, path: Path) -> str:
         self._check()
         self.sent.append(path)
@@ -294,6 +298,62 @@ async def test_the_form_outlives_a_link_that_is_lost(own_home, monkeypatch: pyte
         await settled(pilot, "✗ there is a run poem already: poem-2 is free")
         assert app.form.draft.text == "poem.txt"
         assert app.ended == "not yet"
+
+
+async def test_another_like_a_run_is_filled_in_once_the_link_is_back(own_home, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+    for name in ("SURVEY_SECONDS", "MEASURE_SECONDS", "LINK_SECONDS"):
+        monkeypatch.setattr(train_form_cost, name, 0.1)
+    monkeypatch.setattr(train_form, "LINK_SECONDS", 0.1)
+    starter = FarStarter()
+    app = FormApp()
+    like = RunConfig(name="far", created=1.0, training=TINY, text=TextSources(train=("song",)))
+    app.form = TrainForm(like, draft=RunDraft(text="poem.txt"), starter=starter)
+    async with app.run_test(size=NARROW) as pilot:
+        await settled(pilot, "✗ the link to box is lost")
+        await pilot.press("ctrl+s")
+        starter.lost = False
+        await settled(pilot, "far-2")
+        await settled(pilot, "4,096 tokens/s on cuda bf16")
+        assert "the link to box is lost" not in picture(app)
+        assert app.form.draft.text == "song"
+        assert app.form.draft.training() == TINY
+        assert app.ended == "not yet"
+
+
+async def test_a_file_with_a_comma_in_its_path_is_sent_and_its_place_alone_is_taken(
+    own_home,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(train_form_cost, "SURVEY_SECONDS", 0.0)
+    monkeypatch.setattr(train_form_cost, "MEASURE_SECONDS", 0.0)
+    (own_home / "x, y").mkdir()
+    for name in ("x, y/a,b.txt", "x, y/a"):
+        (own_home / name).write_text("la la")
+    starter = FarStarter()
+    starter.lost = False
+    app = FormApp()
+    app.form = TrainForm(starter=starter)
+    async with app.run_test(size=WIDE) as pilot:
+        await settled(pilot, "a file of this machine, to be sent to box")
+        field = app.form.query_one("#input-text")
+        field.value = "here:x, y/a,b.txt, here:x, y/a"
+        await settled(pilot, "send a to box")
+        await pilot.press("enter")
+        await until(lambda: field.value == "here:x, y/a,b.txt, song")
+        field.value = "fables, here:./x"
+        await settled(pilot, "x, y/")
+        await pilot.press("enter")
+        await settled(pilot, "a,b.txt")
+        await pilot.press("down", "down", "enter")
+        await settled(pilot, "send a,b.txt to box")
+        assert field.value == "fables, here:./x, y/a,b.txt"
+        await pilot.press("ctrl+s")
+        await settled(pilot, "here:./x, y/a,b.txt is not sent yet")
+        await pilot.press("backspace", "t")
+        await settled(pilot, "send a,b.txt to box")
+        await pilot.press("enter")
+        await until(lambda: field.value == "fables, song")
+        assert [path.name for path in starter.sent] == ["a", "a,b.txt"]
 
 
 async def test_a_file_of_this_machine_is_sent_from_the_form(own_home, monkeypatch: pytest.MonkeyPatch):  # noqa: F811

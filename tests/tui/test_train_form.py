@@ -20,7 +20,7 @@ from engine.config import TrainConfig
 from engine.errors import DataError, RunError
 from engine.presets import PRESETS
 from engine.text.batches import Batches
-from engine.text.path_completion import complete
+from engine.text.path_completion import Completions, PathEntry, complete
 from engine.training.estimate import Measurement, MeasureRequest
 from engine.training.run import RunConfig, RunDirectory, TextSources
 from engine.training.run_making import make_config, parse_sources
@@ -35,7 +35,7 @@ from minigpt_tui.training.form_fields import FIELDS, LABELS, LEFT, RIGHT
 from minigpt_tui.training.run_cost import duration_words, steps_of
 from minigpt_tui.training.run_draft import RunDraft
 from minigpt_tui.training.setting_steps import choices, is_number, range_words, shown, stepped, typed
-from minigpt_tui.training.text_paths import put_in_place, text_choices
+from minigpt_tui.training.text_paths import last_part, not_sent, put_for, put_in_place, text_choices
 from minigpt_tui.widgets.choice_list import ChoiceList
 from minigpt_tui.widgets.setting_row import LABEL, VALUE, SettingRow
 
@@ -600,3 +600,25 @@ def test_only_the_last_of_several_texts_is_completed(own_home):
     assert is_begun
     assert put_in_place("fables, po", "poem.txt") == "fables, poem.txt"
     assert complete("~nobody-here/x").entries == ()
+
+
+def test_a_file_of_this_machine_reaches_over_commas_as_far_as_it_is_there(own_home):
+    (own_home / "a,b.txt").write_text("x")
+    (own_home / "c, d").mkdir()
+    assert last_part("here:a,b.txt") == "here:a,b.txt"
+    assert last_part("fables, here:c, d/po") == "here:c, d/po"
+    assert last_part("here:a,b.txt,c") == "c"
+    assert last_part("here:poem.txt, fables") == "fables"
+    assert last_part("a,b.txt") == "b.txt"  # another machine's: nothing is known of it
+    assert put_in_place("x,here:a,b.txt", "song") == "x, song"
+    assert not_sent("x, y", "here:a,b.txt, z") == "here:a,b.txt"
+    assert put_for("here:p.txt, here:p", "here:p", "song") == "here:p.txt, song"
+    assert put_for("here:p, x", "here:p", "song") == "song, x"
+    assert put_for("here:pa", "here:p", "song") == "here:pa"
+
+
+def test_a_path_of_another_system_is_completed_with_its_own_separators():
+    entries = (PathEntry(name="old", is_folder=True), PathEntry(name="poem.txt", size=3))
+    found, is_begun = text_choices("x, C:\\me\\", [], Completions(folder="C:\\me\\", entries=entries))
+    assert [choice.value for choice in found] == ["C:\\me\\old/", "C:\\me\\poem.txt"]
+    assert not is_begun

@@ -18,9 +18,12 @@ from engine.training import control, launch, runs
 from engine.training.run import RunDirectory
 from minigpt_tui.actions import Where, all_actions
 from minigpt_tui.app import MiniGPTApp
+from minigpt_tui.machine import Here, LinkLostError
+from minigpt_tui.screens import train_actions
 from minigpt_tui.screens.train import TrainScreen
 from minigpt_tui.settings import load_session
 from minigpt_tui.training.run_feed import RunFeed
+from minigpt_tui.training.run_starter import StartsHere
 from minigpt_tui.training.run_watch import notification
 from minigpt_tui.training.run_words import loss_text
 from minigpt_tui.widgets.run_list import RunList
@@ -501,6 +504,42 @@ async def test_a_run_that_cannot_begin_is_told_and_leaves_nothing(make_app, make
         await see(pilot.app, "#notice", "new could not begin", "/nowhere.txt", "a start")
         assert [run.name for run in runs.list_runs()] == ["other"]
         await see(pilot.app, "#run", "other ·")
+
+
+class LostAtTheStart(StartsHere):
+    """The link goes when a run was started, and when its end is waited for the first time."""
+
+    lost = False
+
+    async def start(self, config):
+        raise LinkLostError("the link to box is lost")
+
+    async def wait_until_running(self, name):
+        if not self.lost:
+            self.lost = True
+            raise LinkLostError("the link to box is lost")
+        await super().wait_until_running(name)
+
+
+async def test_what_began_while_the_link_was_lost_and_has_crashed_is_not_said_to_run(make_app, make_run, monkeypatch):
+    monkeypatch.setattr(train_actions, "LINK_SECONDS", 0.01)
+    monkeypatch.setattr(Here, "name", "box")
+    why = {"kind": "DataError", "reason": "/x.txt is empty", "hint": "choose another"}
+    early, late = (make_run(f"new-{step}", "crashed", step=step, **why).read_config() for step in (0, 20))
+    async with make_app().run_test(size=WIDE) as pilot:
+        await open_training(pilot, chosen="new-20")
+        pilot.app.train._starter = LostAtTheStart()
+        pilot.app.train._start(early)
+        await see(pilot.app, "#notice", "Whether new-0 has begun is not known yet")
+        await see(pilot.app, "#notice", "new-0 could not begin", "/x.txt is empty", "Nothing is left of it")
+        assert [run.name for run in runs.list_runs()] == ["new-20"]
+        pilot.app.train._starter = LostAtTheStart()
+        pilot.app.train._start(late)
+        await see(pilot.app, "#notice", "new-20 has begun on box, and ended", "/x.txt is empty")
+        assert "has begun" not in shown(pilot.app, "#status")
+        pilot.app.train._starter = LostAtTheStart()
+        pilot.app.train._start(early)
+        await see(pilot.app, "#notice", "new-0 has not begun", "no run of box")
 
 
 # Checkpoints

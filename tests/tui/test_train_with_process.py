@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from run_maker import open_training, until
 from test_play_screen import WIDE, shown
@@ -38,7 +38,7 @@ def config(own_home: Path) -> RunConfig:
     yield RunConfig(name="demo", created=time.time(), training=SMALL, text=sources, device="cpu")
     for run in runs.list_runs():
         if run.is_under_way:
-            os.kill(run.status.pid, signal.SIGKILL)
+            psutil.Process(run.status.pid).kill()
 
 
 def state() -> str:
@@ -69,7 +69,7 @@ async def test_a_run_is_started_watched_paused_resumed_stopped_and_played(make_a
         assert pilot.app.screen is pilot.app.play
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+@pytest.mark.posix
 async def test_a_run_survives_the_kill_of_its_app_and_is_found_by_the_next(make_app, make_run, config):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     app = await asyncio.create_subprocess_exec(sys.executable, __file__, env=environment)

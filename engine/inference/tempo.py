@@ -10,7 +10,7 @@ FIRST_HOPE = 0.7
 """The share of guesses that come true, before any was made."""
 
 ROW_COST = 0.02
-"""What a row adds to a pass, as a share of the pass, before it was measured."""
+"""What a row of each text adds to a pass, as a share of the pass, before any was measured."""
 
 SLOWNESS = 0.1
 """By this share a new measurement moves the old ones."""
@@ -40,22 +40,31 @@ class Hope:
 
 
 class Tempo:
-    """What passes cost."""
+    """What passes cost: by how many rows of each text they read, and about how many texts they were of. A pass of twice
+    the texts is another thing; one of a few more is much the same for each of them.
+    """
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
-        self._tried: dict[int, int] = {}
-        self._times: dict[int, int] = {}
+        self._seconds: dict[tuple[int, int], float] = {}  # for each text
+        self._tried: dict[tuple[int, int], int] = {}
+        self._times: dict[tuple[int, int], int] = {}
         self._passes = 0
 
-    def see(self, rows: int, seconds: float) -> None:
-        """Take in what a pass of so many rows took."""
-        before = self._seconds.get(rows, seconds)
-        self._times[rows] = self._times.get(rows, 0) + 1
+    def see(self, rows: int, seconds: float, texts: int = 1) -> None:
+        """Take in what a pass took.
+
+        Args:
+            rows: Of each text, as they could be chosen.
+            seconds: All of it.
+            texts: How many it was of.
+        """
+        key, each = (rows, texts.bit_length()), seconds / texts
+        before = self._seconds.get(key, each)
+        self._times[key] = self._times.get(key, 0) + 1
         # what else the machine does can only make it longer, so a longer one counts for less
-        up, down = (SLOWNESS, 3 * SLOWNESS) if self._times[rows] > FIRST_PASSES else (0.0, 1.0)
-        self._seconds[rows] = before + (up if seconds > before else down) * (seconds - before)
-        self._tried[rows] = self._passes
+        up, down = (SLOWNESS, 3 * SLOWNESS) if self._times[key] > FIRST_PASSES else (0.0, 1.0)
+        self._seconds[key] = before + (up if each > before else down) * (each - before)
+        self._tried[key] = self._passes
 
     def choose(self, choices: Sequence[int], hopes: Sequence[Hope]) -> int:
         """How many rows to read of each text: as brings most tokens in a second.
@@ -67,20 +76,22 @@ class Tempo:
         self._passes += 1
         if len(choices) == 1:
             return choices[0]
-        count = len(hopes)
+        size = len(hopes).bit_length()
         for rows in choices:
-            times = self._times.get(rows * count, 0)
-            if times and (times < FIRST_PASSES or self._passes - self._tried[rows * count] > TRY_AGAIN):
+            times = self._times.get((rows, size), 0)
+            if times and (times < FIRST_PASSES or self._passes - self._tried[rows, size] > TRY_AGAIN):
                 return rows
-        return max(choices, key=lambda rows: sum(hope.tokens(rows) for hope in hopes) / self._cost(rows * count))
+        return max(choices, key=lambda rows: sum(hope.tokens(rows) for hope in hopes) / self._cost(rows, size))
 
-    def _cost(self, rows: int) -> float:
-        """Seconds of a pass, measured, or the least that it may be by the nearest that was, so that it is tried."""
-        if rows in self._seconds:
-            return self._seconds[rows]
-        if not self._seconds:
+    def _cost(self, rows: int, size: int) -> float:
+        """Seconds of a pass for each text, measured, or the least that it may be by those that were, so that it is
+        tried.
+        """
+        if (rows, size) in self._seconds:
+            return self._seconds[rows, size]
+        measured = sorted(other for other, texts in self._seconds if texts == size)
+        if not measured:
             return 1 + ROW_COST * rows
-        near = min(self._seconds, key=lambda other: abs(other - rows))
-        if rows < near:  # each row may cost as much as the next
-            return self._seconds[near] * rows / near
-        return self._seconds[near] * (1 + ROW_COST * rows) / (1 + ROW_COST * near)
+        if fewer := [other for other in measured if other < rows]:  # more rows are no quicker
+            return self._seconds[fewer[-1], size]
+        return self._seconds[measured[0], size] * rows / measured[0]  # each row may cost as much as the next

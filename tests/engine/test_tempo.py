@@ -128,13 +128,22 @@ def test_where_there_is_no_choice_that_one_is_taken():
     assert Tempo().choose([4], [Hope(), Hope()]) == 4
 
 
-def test_the_rows_of_all_texts_count():
-    """Eight texts of one row cost as much as one of eight."""
-    tempo = Tempo()
-    hopes = [hope_of(0.3) for _ in range(8)]
+def test_what_many_texts_take_says_nothing_of_few():
+    tempo, many, one = Tempo(), [hope_of(0.3) for _ in range(8)], [hope_of(0.3)]
     for _ in range(60):
-        rows = tempo.choose([1, 2, 4, 8], hopes)
-        tempo.see(rows * len(hopes), 0.01 + 0.1 * rows * len(hopes))
-    assert tempo.choose([1, 2, 4, 8], hopes) == 1
-    hopes = [hope_of(0.99) for _ in range(8)]
-    assert tempo.choose([1, 2, 4, 8], hopes) == 8
+        rows = tempo.choose([1, 4, 8], many)
+        tempo.see(rows, 0.01 + 0.1 * rows * len(many), len(many))
+    assert tempo.choose([1, 4, 8], many) == 1
+    assert tempo.choose([1, 4, 8], [hope_of(0.99) for _ in range(8)]) == 8
+    assert tempo.choose([4, 8], one) == 4
+    assert run(tempo, hope_of(0.9), fixed=1.0, of_a_row=0.001, passes=20)[-1] == 8
+
+
+def test_a_few_texts_more_or_less_are_not_measured_anew():
+    tempo = Tempo()
+    for count in [*range(33, 64)] * 3:
+        hopes = [hope_of(0.7) for _ in range(count)]
+        rows = tempo.choose([1, 4, 8], hopes)
+        tempo.see(rows, count * (0.2 + 0.1 * rows + (0.2 if rows == 8 else 0)), count)
+    chosen = [tempo.choose([1, 4, 8], [hope_of(0.7)] * count) for count in range(33, 64)]
+    assert set(chosen) == {4}

@@ -109,7 +109,7 @@ class Backend:
             ticket.leave()
 
 
-def _backend(request: Request) -> Backend:
+async def _backend(request: Request) -> Backend:  # a plain function would be called in a thread of its own
     return cast(Backend, request.app.state.backend)
 
 

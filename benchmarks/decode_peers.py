@@ -76,8 +76,8 @@ def together(model: LoadedModel, prompt: list[int], tokens: int, samples: int, s
     while waiting := [generation for generation in generations if generation.is_waiting]:
         read_together(waiting)
         for generation in waiting:
-            while generation.finish_reason is None and not generation.is_waiting:
-                next(generation, None)
+            for _ in generation.ready():
+                pass
     return sum(generation.new_tokens for generation in generations)
 
 

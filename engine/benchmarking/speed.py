@@ -100,12 +100,10 @@ def _write(model: LoadedModel, texts: int, seconds: float, *, speculate: bool = 
         written, began = 0, time.perf_counter()
         end = began + seconds / (ROUNDS + 1)
         while not written or time.perf_counter() < end:
-            if texts > 1:
-                read_together(running)
+            read_together(running)
             for place, generation in enumerate(running):
-                token = next(generation, None)
-                # <|endoftext|> is drawn as any other token is
-                written += token is not None or generation.finish_reason == "stop"
+                written += sum(1 for _ in generation.ready())
+                written += generation.finish_reason == "stop"  # <|endoftext|> is drawn as any other token is
                 if generation.finish_reason is not None:
                     running[place] = begin()
         speeds.append(written / (time.perf_counter() - began))

@@ -190,6 +190,12 @@ class Generation:
             raise StopIteration
         return self._next()
 
+    def ready(self) -> Iterator[Token]:
+        """The tokens that were drawn already; the text ends with them where nothing more comes."""
+        while self.finish_reason is None and not self.is_waiting:
+            if (token := next(self, None)) is not None:
+                yield token
+
     def _next(self) -> Token:
         if not self._ahead:
             self._read()

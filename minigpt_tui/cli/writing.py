@@ -246,9 +246,8 @@ class OneText:
         All of them, so that the next pass is for all texts again.
         """
         try:
-            while not self.has_ended and not self.generation.is_waiting:
-                if (token := next(self.generation, None)) is not None:
-                    self.add(token)
+            for token in self.generation.ready():
+                self.add(token)
         except MiniGPTError as problem:
             self._problem = problem
 

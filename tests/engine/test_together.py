@@ -47,8 +47,7 @@ def take_all(generations):
     while any(generation.finish_reason is None for generation in generations):
         read_together(generations)
         for generation in generations:
-            while generation.finish_reason is None and not generation.is_waiting:
-                next(generation, None)
+            list(generation.ready())
 
 
 def told(generation, tokens):

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.errors import DeviceError
+from engine.inference.native import building
 from engine.inference.products import has_int8
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float32}
@@ -51,7 +52,7 @@ def resolve_precision(wanted: str, device: str) -> str:
         raise DeviceError("this GPU has no bf16", "use --precision fp16 or fp32")
     if wanted == "int8" and device != "cpu":
         raise DeviceError(f"there is no int8 on {device} here", "use --precision bf16, or --device cpu")
-    if wanted == "int8" and not has_int8():
+    if wanted == "int8" and building.find().library is None and not has_int8():
         raise DeviceError("this build of torch has no 8-bit products", "use --precision bf16 or fp32")
     return wanted
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,13 @@ from textual.css.stylesheet import Stylesheet
 from tiny_models import make_tiny
 
 pytest_plugins = ("command_line",)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The library that passes go through is built once, for all processes of these tests."""
+    if "MINIGPT_NATIVE" not in os.environ:
+        folder = os.environ["MINIGPT_NATIVE"] = tempfile.mkdtemp(prefix="minigpt-native-")
+        config.add_cleanup(functools.partial(shutil.rmtree, folder, ignore_errors=True))
 
 
 def pytest_collection_finish() -> None:

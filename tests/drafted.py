@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -14,7 +15,16 @@ from engine.config import SamplingParams
 from engine.inference.decoder import Decoder
 from engine.inference.draft_table import build_table
 from engine.inference.generator import Generation
+from engine.inference.native import building
 from engine.inference.tempo import Tempo
+
+
+@contextlib.contextmanager
+def torch_alone() -> Iterator[None]:
+    """Models that are laid out here are read by torch, as where there is no C compiler."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "find", lambda: building.Native(None, "", "it is left out here"))
+        yield
 
 
 class AnyRows(Tempo):
@@ -40,13 +50,13 @@ def load_drafted(name: str, precision: str) -> LoadedModel:
 def count_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The rows of each text in every pass from now on."""
     counted: list[int] = []
-    original = Decoder._pass
+    original = Decoder._read
 
-    def count(self, rows, slots, **options):
+    def count(self, rows, slots, answers):
         counted.append(len(rows[0]))
-        return original(self, rows, slots, **options)
+        return original(self, rows, slots, answers)
 
-    monkeypatch.setattr(Decoder, "_pass", count)
+    monkeypatch.setattr(Decoder, "_read", count)
     return counted
 
 

@@ -14,13 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.inference.layout import Layer, Layout
+from engine.inference.layout import Layer, Layout, first_projections
 from engine.inference.products import LEAST_ROWS, Activation, Make, Plain, Product, gelu_erf, own, silu
 from engine.inference.tracing import as_written, traced
-
-LOOK_UP_VOCABULARY = 1024
-"""Up to this many tokens, the first block's projections are looked up."""
-
 
 ALIKE = 32_768
 """Up to so many numbers torch leaves an operation to one thread. It cuts more of them anywhere, and rounds some
@@ -74,7 +70,7 @@ class Blocks:
         self.rows_alike = layout.device.type == "cpu" and not any(
             isinstance(product, Plain) for product in (*all_products, self._head)
         )
-        self.first = self._first_projections(layout.layers[0]) if layout.turns is not None else None
+        self.first = first_projections(layout, dtype)
 
     def steps(self, turns: Tensor | None) -> Steps:
         """The steps of a pass.
@@ -168,17 +164,6 @@ class Blocks:
             return
         (x, y), (cos, sin) = pairs.unbind(-1), turns.unbind(-1)
         pairs.copy_(torch.stack((x * cos - y * sin, x * sin + y * cos), dim=-1))
-
-    def _first_projections(self, layer: Layer) -> Tensor | None:
-        """The first block's queries, keys and values of every token, normed, (V, H D + 2 G D), where that is small.
-
-        With rotary positions they depend on the token alone: a row to look up instead of a product.
-        """
-        if self._config.vocab_size > LOOK_UP_VOCABULARY:
-            return None
-        qkv = F.linear(self._norm(self.embedding, None), layer.qkv.to(self._dtype))
-        self._norm_heads(qkv, layer.qk_norm)
-        return qkv
 
 
 @as_written

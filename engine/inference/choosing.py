@@ -18,6 +18,8 @@ from engine.catalog import Record
 from engine.devices import processor
 from engine.errors import MiniGPTError
 from engine.inference.decoder import Decoder
+from engine.inference.native import building
+from engine.inference.native.weights import KINDS
 from engine.inference.noise import gumbel
 from engine.inference.products import can_pack, has_int8, has_static_int8
 from engine.inference.tempo import Hope
@@ -82,8 +84,9 @@ def choose_precision(gpt: GPT, tokenizer: Tokenizer, record: Record, sha256: str
     """
     if gpt.parameter_count() < SMALLEST or len(candidates()) == 1:
         return "fp32"
-    kind = "static" if has_static_int8() else "weight-only"
-    key = f"{processor()}, torch {torch.__version__}, {kind} int8, {sha256}"
+    native = building.find()
+    kind = native.name if native.library else "static int8" if has_static_int8() else "weight-only int8"
+    key = f"{processor()}, torch {torch.__version__}, {kind}, {sha256}"
     known = {key: found for key, found in recall(REMEMBERED, Measured).items() if found.precision in candidates()}
     if key not in known:
         known[key] = measure(gpt.float(), tokenizer, record)
@@ -92,7 +95,9 @@ def choose_precision(gpt: GPT, tokenizer: Tokenizer, record: Record, sha256: str
 
 
 def candidates() -> list[str]:
-    """The precisions that can be chosen between on this CPU."""
+    """The precisions that can be chosen between on this CPU, fp32 first."""
+    if building.find().library is not None:
+        return list(KINDS)
     found = ["fp32"]
     if can_pack(torch.float32) and can_pack(torch.bfloat16):
         found.append("bf16")
@@ -120,20 +125,24 @@ def measure(gpt: GPT, tokenizer: Tokenizer, record: Record) -> Measured:
 
 
 def choose_threads(decoder: Decoder) -> int:
-    """Set torch's threads to the number with which this model decodes fastest now; the text does not depend on it.
+    """Give a decoder the number of threads with which it is fastest now; the text does not depend on it.
+
+    Torch keeps to one thread beside a native pass: for the little that is left to it, others are no help, and on a busy
+    machine it would wait for them.
 
     Returns:
         The number.
     """
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # the rest is for threads within threads
     most = int(wanted) if wanted.isdecimal() and int(wanted) else _cores()
+    if decoder.is_native:
+        torch.set_num_threads(1)
     seconds = {}
     for threads in sorted({1, max(1, most // 2), most}):
-        torch.set_num_threads(threads)
+        decoder.threads = threads
         seconds[threads] = token_seconds({"": decoder}, QUICK_ROUND_SECONDS)[""]
-    fastest = min(seconds, key=lambda threads: (seconds[threads], threads))
-    torch.set_num_threads(fastest)
-    return fastest
+    decoder.threads = min(seconds, key=lambda threads: (seconds[threads], threads))
+    return decoder.threads
 
 
 def token_seconds(decoders: Mapping[str, Decoder], round_seconds: float = ROUND_SECONDS) -> dict[str, float]:

@@ -16,6 +16,9 @@ from engine.config import ModelConfig
 from engine.model.gpt import GPT
 from engine.model.layers import Block, LayerNorm, in_pairs
 
+LOOK_UP_VOCABULARY = 1024
+"""Up to this many tokens, the first block's projections are looked up."""
+
 NormWeights = tuple[Tensor, Tensor | None]
 """Weight and bias of a LayerNorm."""
 
@@ -101,6 +104,23 @@ def lay_out(gpt: GPT) -> Layout:
         final_norm=final_norm,
         head=head,
     )
+
+
+@torch.inference_mode()
+def first_projections(layout: Layout, dtype: torch.dtype) -> Tensor | None:
+    """The first block's queries, keys and values of every token, normed, (V, H D + 2 G D), where that is small.
+
+    With rotary positions they depend on the token alone: a row to look up instead of a product.
+    """
+    config, layer = layout.config, layout.layers[0]
+    if layout.turns is None or config.vocab_size > LOOK_UP_VOCABULARY:
+        return None
+    qkv = F.linear(layout.norm(layout.embedding.to(dtype), None), layer.qkv.to(dtype))
+    if config.norms_heads:
+        qk = qkv.view(-1, config.n_head + 2 * config.kv_heads, config.head_size)[:, : config.n_head + config.kv_heads]
+        normed = F.rms_norm(qk, (config.head_size,), None, config.eps)
+        qk.copy_(normed if layer.qk_norm is None else normed * layer.qk_norm.to(dtype))
+    return qkv
 
 
 def _layer(config: ModelConfig, block: Block) -> Layer:

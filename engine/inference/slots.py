@@ -16,6 +16,9 @@ from engine.config import ModelConfig
 BLOCK = 128
 """Positions are read in whole blocks of so many."""
 
+TILE = 16
+"""The keys of so many positions may lie among each other."""
+
 WORTH_COPYING = 32
 """Tokens that a text must share with one still being written for its keys and values to be copied."""
 
@@ -51,8 +54,17 @@ class Slots:
         layers: For each layer, (2, slots, G, capacity, D): keys, then values.
     """
 
-    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype, room: int = 0) -> None:
+        """Prepare; the memory is taken with the first text.
+
+        Args:
+            config: Of the model.
+            device: Where keys and values are kept.
+            dtype: What they are kept in.
+            room: Of the numbers of a head, where it is more than there are of them.
+        """
         self._config, self._device, self._dtype = config, device, dtype
+        self._room = room or config.head_size
         self.capacity = -(-(config.block_size + BLOCK // 2) // BLOCK) * BLOCK
         self._slots: list[Slot] = []
         self._clock = itertools.count(1)
@@ -81,8 +93,9 @@ class Slots:
         best = max(self._slots, key=lambda other: shared[other.index])
         slot.in_use, slot.lease, length = True, next(self._clock), shared[best.index]
         if length >= shared[slot.index] + WORTH_COPYING:
+            whole = -(-length // TILE) * TILE
             for layer in self.layers:
-                layer[:, slot.index, :, :length] = layer[:, best.index, :, :length]
+                layer[:, slot.index, :, :whole] = layer[:, best.index, :, :whole]
             slot.held = list(tokens[:length])
         slot.keep(tokens)
         weakref.finalize(owner, self._release, slot, slot.lease)
@@ -100,7 +113,7 @@ class Slots:
         """Double the slots, and return the new ones."""
         config, before = self._config, len(self._slots)
         after = max(1, 2 * before)
-        shape = (2, after, config.kv_heads, self.capacity, config.head_size)
+        shape = (2, after, config.kv_heads, self.capacity, self._room)
         new = [Slot(index) for index in range(before, after)]
         self._slots += new
         for number in range(config.n_layer):  # one layer after the other, so that little is held twice

@@ -12,6 +12,7 @@ import traceback
 
 from engine import __version__
 from engine.errors import WorkerError
+from engine.inference.native import building
 from engine.worker.connection import Connection
 from engine.worker.machine import Machine
 from engine.worker.protocol import PROTOCOL_VERSION, Error, Hello, Ready
@@ -25,6 +26,7 @@ def main() -> int:
     connection.send(Hello(protocol=PROTOCOL_VERSION, version=__version__, pid=os.getpid()))
     connection.aside = Machine(connection.send).take
     connection.listen()
+    building.begin_to_find()  # on the first start it is built while torch is imported
     try:
         import torch
 

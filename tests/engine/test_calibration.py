@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 import torch
+from drafted import torch_alone
 from test_decoder import CONFIGS, WEIGHTS_ALONE, decoder_in, read_in_pieces, slots_of, wide
 from test_model import make
 
@@ -23,13 +24,19 @@ FAMILIES = ["gpt2", "nanochat", "qwen3", "llama"]
 TEXT = torch.randint(37, (100,), generator=torch.Generator().manual_seed(1)).tolist()
 
 
+@pytest.fixture(autouse=True)
+def no_compiler():
+    with torch_alone():
+        yield
+
+
 def ranges_of(model) -> list[Range]:
     with torch.inference_mode():
         return calibration._input_ranges(model, Decoder)
 
 
 def kind_of_head(decoder) -> type:
-    return type(decoder._blocks._head)
+    return type(decoder._pass.blocks._head)
 
 
 # What they lose
@@ -120,7 +127,7 @@ def test_a_model_with_what_is_no_number_still_answers_so(kind):
 def test_a_product_too_long_for_whole_sums_is_another(monkeypatch):
     monkeypatch.setattr(products, "MOST_STATIC_COLUMNS", 256)
     decoder = Decoder(wide(CONFIGS["gpt2"], block_size=60), "int8")
-    block = decoder._blocks._products[0]
+    block = decoder._pass.blocks._products[0]
     assert [type(each) for each in (block.up, block.down)] == [StaticInt8, Int8]
     assert torch.equal(read_in_pieces(decoder, TEXT[:60], [7, 1]), read_in_pieces(decoder, TEXT[:60], [60]))
 

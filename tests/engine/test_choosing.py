@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from drafted import write_down
+from drafted import torch_alone, write_down
 from tiny_models import TINY_TEXT, make_tiny
 
 from engine import checkpoints, folders
@@ -247,15 +247,23 @@ def test_the_loss_on_a_text_is_the_models_own(parts, text, monkeypatch):
 # Threads, and what a loaded model keeps
 
 
+def decoders_of(gpt):
+    """One with a library built for this processor, where there is a compiler, and one in torch alone."""
+    yield Decoder(gpt)
+    with torch_alone():
+        yield Decoder(gpt)
+
+
 @pytest.mark.parametrize("wanted", ["1", "2,1", "0", "many"])
 def test_the_threads_are_never_more_than_the_user_allows(parts, monkeypatch, wanted):
     monkeypatch.setenv("OMP_NUM_THREADS", wanted)
     monkeypatch.setattr(choosing, "_cores", lambda: 2)
     before = torch.get_num_threads()
     try:
-        threads = choose_threads(Decoder(parts[0]))
-        assert threads == torch.get_num_threads()
-        assert 1 <= threads <= (1 if wanted == "1" else 2)
+        for decoder in decoders_of(parts[0]):
+            assert choose_threads(decoder) == decoder.threads
+            assert torch.get_num_threads() == (1 if decoder.is_native else decoder.threads)
+            assert 1 <= decoder.threads <= (1 if wanted == "1" else 2)
     finally:
         torch.set_num_threads(before)
 

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from drafted import torch_alone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import CONFIGS, every_config, make
@@ -26,8 +27,9 @@ from engine.inference.products import (
     silu,
 )
 
+TORCH = ", torch alone"
 WEIGHTS_ALONE = "int8 of weights alone"
-PRECISIONS = ("fp32", "bf16", "int8", WEIGHTS_ALONE)
+PRECISIONS = ("fp32", "bf16", "int8", f"fp32{TORCH}", f"bf16{TORCH}", f"int8{TORCH}", WEIGHTS_ALONE)
 
 
 class Owner:
@@ -42,10 +44,18 @@ def wide(config, **changes):
 
 
 def decoder_in(precision, model):
-    """The decoder of a model; also in what int8 is where there are no whole numbers on both sides."""
+    """The decoder of a model, also as it is without a C compiler, and there in what int8 is where torch has no whole
+    numbers on both sides.
+    """
     if precision == WEIGHTS_ALONE:
         return Decoder(model, "int8", products("int8", torch.device("cpu"), torch.float32))
-    return Decoder(model, precision)
+    if precision.endswith(TORCH):
+        with torch_alone():
+            return Decoder(model, precision.removesuffix(TORCH))
+    decoder = Decoder(model, precision)
+    if not decoder.is_native:
+        pytest.skip("there is no C compiler here")
+    return decoder
 
 
 def slots_of(decoder, count=1):
@@ -162,7 +172,8 @@ def test_a_stream_as_narrow_as_the_weights_as_gpus_have_it_is_near(family, dtype
     expected = model(torch.tensor([text]))[0]
     monkeypatch.setattr(decoder_module, "stream_dtype", lambda device, of_weights: of_weights)
     monkeypatch.setattr(decoder_module, "products", lambda *_: Plain)
-    decoder = Decoder(model.to(dtype))
+    with torch_alone():
+        decoder = Decoder(model.to(dtype))
     assert not decoder.rows_alike
     logits = read_in_pieces(decoder, text, [7, 1])
     rounding = (model(torch.tensor([text]))[0] - expected).abs().max()  # the model's own, in these numbers

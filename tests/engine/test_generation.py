@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from drafted import count_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import make_tiny
@@ -16,7 +17,6 @@ from tiny_models import make_tiny
 from engine.checkpoints import load_model
 from engine.config import ENDLESS, SamplingParams
 from engine.errors import CheckpointError, DataError
-from engine.inference.decoder import Decoder
 from engine.inference.generator import Generation
 from engine.inference.noise import Noise, gumbel, philox
 from engine.inference.sampling import draw, filter_logits
@@ -208,13 +208,7 @@ def test_a_text_goes_on_past_the_context_and_each_window_is_the_stated_one(model
 
 
 def test_the_cost_of_a_token_does_not_grow_with_the_text(model, monkeypatch):
-    read: list[int] = []
-    original = Decoder._pass
-    monkeypatch.setattr(
-        Decoder,
-        "_pass",
-        lambda self, rows, *rest, **only: (read.append(len(rows[0])), original(self, rows, *rest, **only))[1],
-    )
+    read = count_rows(monkeypatch)
     generation = Generation(model, [1], SamplingParams(seed=1, max_new_tokens=1000), speculate=False)
     assert len(list(generation)) == 1000
     half = len(read) // 2

@@ -7,15 +7,15 @@ from __future__ import annotations
 import itertools
 
 import pytest
-import torch
 from drafted import AnyRows, count_rows, write_down
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.checkpoints import LoadedModel, load_model
 from engine.config import ENDLESS, SamplingParams
+from engine.inference.decoder import Decoder
 from engine.inference.generator import Generation
-from engine.inference.slots import WORTH_COPYING, Slots
+from engine.inference.slots import WORTH_COPYING
 
 GREEDY = SamplingParams(temperature=0.0, max_new_tokens=10, seed=0)
 PROMPT = "The fox went to the river, and the river"
@@ -28,7 +28,7 @@ def models(tiny_model) -> tuple[LoadedModel, LoadedModel]:
 
 def forgetful(model: LoadedModel) -> LoadedModel:
     """The model as if it had read nothing."""
-    model.decoder.slots = Slots(model.config, torch.device("cpu"), torch.float32)
+    model.decoder = Decoder(model.gpt, model.precision)
     return model
 
 

@@ -6,7 +6,7 @@ import pytest
 from drafted import AnyRows, count_rows, load_drafted, write_down
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_decoder import WEIGHTS_ALONE, decoder_in
+from test_decoder import TORCH, WEIGHTS_ALONE, decoder_in
 from test_speculation import any_params, any_prompt
 from tiny_models import make_tiny
 
@@ -18,9 +18,9 @@ from engine.inference.generator import Generation
 from engine.inference.together import read_together
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8", WEIGHTS_ALONE])
+@pytest.fixture(scope="module", params=["fp32", "int8", f"fp32{TORCH}", WEIGHTS_ALONE])
 def model(request, tiny_model):
-    found = load_drafted("tiny", request.param.partition(" ")[0])
+    found = load_drafted("tiny", request.param.split()[0].strip(","))
     found.decoder = decoder_in(request.param, found.gpt)
     if not found.decoder.rows_alike:
         pytest.skip("this build of torch has no packed products")

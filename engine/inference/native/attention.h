@@ -1,0 +1,133 @@
+/* Attention of new rows over what their text holds. Every row sums up the places before it, and its own, one by one in
+ * their order.
+ *
+ * D numbers in a head, in rooms of P = D rounded up to 16. Keys lie in tiles of L = LANES places, (P, L) each; values by
+ * places, (P) each. Both are floats, or bfloat16. */
+
+#ifndef ATTENTION_H
+#define ATTENTION_H
+
+#include "vectors.h"
+
+INLINE vec load_kept(const int narrow, const void *from, long index) {
+    return narrow ? from_bf16((const uint16_t *)from + index) : load((const float *)from + index);
+}
+
+INLINE void keep(int narrow, void *to, long index, float x) {
+    if (narrow) ((uint16_t *)to)[index] = to_bf16(x);
+    else ((float *)to)[index] = x;
+}
+
+/* Norm a head's D numbers in place: by their mean square, then by weights where there are any. */
+static void norm_head(float *x, long D, float eps, const float *weights) {
+    float sum = 0.0f;
+    for (long d = 0; d < D; d++) sum += x[d] * x[d];
+    float scale = 1.0f / sqrtf(sum / (float)D + eps);
+    for (long d = 0; d < D; d++) x[d] *= weights ? scale * weights[d] : scale;
+}
+
+/* Turn a head's pairs of numbers in place, by pairs of cosine and sine. */
+static void turn(float *x, long D, const float *turns) {
+    for (long d = 0; d < D; d += 2) {
+        float a = x[d], b = x[d + 1], cosine = turns[d], sine = turns[d + 1];
+        x[d] = a * cosine - b * sine;
+        x[d + 1] = a * sine + b * cosine;
+    }
+}
+
+INLINE void scores_of(const int narrow, const int count, const int tiles, const float *const *queries,
+                      const void *keys, long tile, long D, long P, float *scores, long room) {
+    vec sums[AT_ONCE][4] = {0};
+    for (long d = 0; d < D; d++)
+#pragma GCC unroll 4
+        for (int t = 0; t < tiles; t++) {
+            vec key = load_kept(narrow, keys, ((tile + t) * P + d) * LANES);
+#pragma GCC unroll 8
+            for (int i = 0; i < count; i++) sums[i][t] += key * queries[i][d];
+        }
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++)
+#pragma GCC unroll 4
+        for (int t = 0; t < tiles; t++) store(scores + i * room + (tile + t) * LANES, sums[i][t]);
+}
+
+INLINE void values_of(const int narrow, const int count, const int parts, const float *scores, long room, long places,
+                      const void *values, long first, long P, float *out, long out_room) {
+    vec sums[AT_ONCE][4] = {0};
+    for (long place = 0; place < places; place++)
+#pragma GCC unroll 4
+        for (int t = 0; t < parts; t++) {
+            vec value = load_kept(narrow, values, place * P + first + t * LANES);
+#pragma GCC unroll 8
+            for (int i = 0; i < count; i++) sums[i][t] += value * scores[i * room + place];
+        }
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++)
+#pragma GCC unroll 4
+        for (int t = 0; t < parts; t++) store(out + i * out_room + first + t * LANES, sums[i][t]);
+}
+
+/* `count` queries, known when this is compiled, the i-th over `ends[i]` places: the weighted values, in rooms of P. */
+INLINE void attend_some(const int narrow, const int count, const float *const *queries, const long *ends,
+                        const void *keys, const void *values, long D, long P, float *scores, long room, float *out) {
+    long most = 0;
+    for (int i = 0; i < count; i++) most = ends[i] > most ? ends[i] : most;
+    const int at_once = count > 4 ? 2 : 4;
+    long tiles = (most + LANES - 1) / LANES, tile = 0;
+    for (; tile + at_once <= tiles; tile += at_once)
+        scores_of(narrow, count, at_once, queries, keys, tile, D, P, scores, room);
+    for (; tile < tiles; tile++) scores_of(narrow, count, 1, queries, keys, tile, D, P, scores, room);
+    const ivec lanes = numbered();
+    for (int i = 0; i < count; i++) {
+        float *row = scores + i * room;
+        vec top = all(-INFINITY), sum = {0};
+        for (long t = 0; t < tiles; t++) {
+            ivec seen = lanes + (int32_t)(t * LANES) < (int32_t)ends[i];
+            top = larger(where(seen, load(row + t * LANES), all(-INFINITY)), top);
+        }
+        float largest = largest_of(top);
+        for (long t = 0; t < tiles; t++) {
+            ivec seen = lanes + (int32_t)(t * LANES) < (int32_t)ends[i];
+            vec share = where(seen, exp_of(load(row + t * LANES) - largest), all(0.0f));
+            sum += share;
+            store(row + t * LANES, share);
+        }
+        vec scale = all(1.0f / sum_of(sum));
+        for (long t = 0; t < tiles; t++) store(row + t * LANES, load(row + t * LANES) * scale);
+    }
+    const int parts = count > 4 ? 2 : 4;
+    long first = 0;
+    for (; first + parts * LANES <= P; first += parts * LANES)
+        values_of(narrow, count, parts, scores, room, most, values, first, P, out, P);
+    for (; first < P; first += LANES) values_of(narrow, count, 1, scores, room, most, values, first, P, out, P);
+}
+
+#define OF_QUERIES(count) \
+    case count: \
+        attend_some(narrow, count, queries, ends, keys, values, D, P, scores, room, out); \
+        break
+
+INLINE void attend_in(const int narrow, int count, const float *const *queries, const long *ends, const void *keys,
+                      const void *values, long D, long P, float *scores, long room, float *out) {
+    switch (count) {
+        OF_QUERIES(1);
+        OF_QUERIES(2);
+        OF_QUERIES(3);
+        OF_QUERIES(4);
+#if AT_ONCE == 8
+        OF_QUERIES(5);
+        OF_QUERIES(6);
+        OF_QUERIES(7);
+        OF_QUERIES(8);
+#endif
+    }
+}
+
+/* Up to AT_ONCE queries, already scaled; `scores` and `out` are room for as many rows. */
+static void attend(int narrow, int count, const float *const *queries, const long *ends, const void *keys,
+                   const void *values, long D, long P, float *scores, long room, float *out) {
+    if (narrow) attend_in(1, count, queries, ends, keys, values, D, P, scores, room, out);
+    else attend_in(0, count, queries, ends, keys, values, D, P, scores, room, out);
+}
+
+#endif

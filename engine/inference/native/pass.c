@@ -1,0 +1,362 @@
+/* A pass of a small GPT over some rows of one text or of many: token ids in, logits out. The same maths as
+ * `engine.model`, with weights as `engine.inference.native.weights` lays them out.
+ *
+ * N rows; C numbers in the stream, H heads, G key-value heads, D numbers in a head. Rows of floats begin at multiples
+ * of LANES. Every row is computed alike, whichever rows are read with it, and with any number of threads. */
+
+#include "attention.h"
+#include "products.h"
+#include "threads.h"
+#include "vectors.h"
+
+enum { GELU, GELU_ERF, RELU, RELU2, SILU };
+
+typedef struct {
+    product qkv, out, up, down; /* with a gate, its tiles and those of `up` take turns */
+    const float *norms[2], *norm_biases[2];
+    const float *qk_norm; /* (H + G, D) */
+    void *kept;           /* (2, slots, G, capacity, P): keys and values */
+} layer;
+
+typedef struct {
+    int32_t C, H, G, D, P, inner, vocabulary, blocks, capacity, slots;
+    int32_t activation, norms_heads, is_layer_norm, is_narrow;
+    float eps, cap;
+    const float *embedding; /* (V, C) */
+    const float *positions; /* (block_size, C), or nothing */
+    const float *turns;     /* (block_size, D): cosines and sines in pairs, or nothing */
+    const float *first;     /* the first block's answers to each token, (V, LANES times its tiles), or nothing */
+    const float *norm, *norm_bias;
+    product head;
+    layer *layers;
+} model;
+
+typedef struct {
+    int32_t texts, threads;
+    const int32_t *ids;     /* of all rows */
+    const int32_t *slots;   /* of each text */
+    const int32_t *past;    /* tokens that its slot holds */
+    const int32_t *rows;    /* and how many it goes on with */
+    const int32_t *wanted;  /* of these, how many of the last are answered */
+    const int32_t *places;  /* which row of the logits takes the first of these */
+    float *logits;          /* (any, V) */
+    char *scratch;
+} batch;
+
+typedef struct {
+    const model *m;
+    const batch *b;
+    const layer *l;
+    const product *p;
+    long N, answered;
+    float *x, *qkv, *read, *h, *steps, *own; /* the stream; a block's queries, keys, values; what was read; the MLP */
+    char *inputs;
+    int32_t *first_rows, *places; /* of each text; of each row that is answered */
+    const float *norms, *norm_biases, *source;
+    long x_room, qkv_room, read_room, h_room, own_room, stride, score_room, source_room, source_size;
+} pass;
+
+#define ROWS_OF_PIECE 8
+#define TILES_OF_PIECE 2
+
+/* Norm a row: by its mean square, or as LayerNorm does. */
+static void norm_row(const pass *s, const float *x, float *y) {
+    long C = s->m->C, whole = C / LANES * LANES;
+    vec sum = {0}, squares = {0};
+    float mean = 0.0f;
+    if (s->m->is_layer_norm) {
+        for (long c = 0; c < C; c += LANES) sum += c < whole ? load(x + c) : load_first(x + c, C - whole);
+        mean = sum_of(sum) / (float)C;
+    }
+    for (long c = 0; c < whole; c += LANES) squares += (load(x + c) - mean) * (load(x + c) - mean);
+    float rest = 0.0f;
+    for (long c = whole; c < C; c++) rest += (x[c] - mean) * (x[c] - mean);
+    float scale = 1.0f / sqrtf((sum_of(squares) + rest) / (float)C + s->m->eps);
+    for (long c = 0; c < C; c++) {
+        float z = (x[c] - mean) * scale;
+        if (s->norms) z *= s->norms[c];
+        y[c] = s->norm_biases ? z + s->norm_biases[c] : z;
+    }
+}
+
+static void norm_rows(void *context, long piece, int thread) {
+    const pass *s = context;
+    float *normed = s->own + thread * s->own_room;
+    long first = piece * ROWS_OF_PIECE, end = first + ROWS_OF_PIECE < s->N ? first + ROWS_OF_PIECE : s->N;
+    for (long n = first; n < end; n++) {
+        norm_row(s, s->x + n * s->x_room, normed);
+        prepare(s->p->kind, normed, s->m->C, s->inputs + n * s->stride, s->steps + n);
+    }
+}
+
+static void prepare_rows(void *context, long piece, int thread) {
+    const pass *s = context;
+    long first = piece * ROWS_OF_PIECE, end = first + ROWS_OF_PIECE < s->N ? first + ROWS_OF_PIECE : s->N;
+    (void)thread;
+    for (long n = first; n < end; n++)
+        prepare(s->p->kind, s->source + n * s->source_room, s->source_size, s->inputs + n * s->stride, s->steps + n);
+}
+
+/* What is done with a product's answers, a row and a tile at a time. */
+typedef void use(const pass *s, long row, long tile, vec y);
+
+INLINE void share_tiles(const pass *s, long piece, use *each) {
+    const product *p = s->p;
+    long first = piece * TILES_OF_PIECE, end = first + TILES_OF_PIECE < p->tiles ? first + TILES_OF_PIECE : p->tiles;
+    for (long row = 0; row < s->N; row += AT_ONCE) {
+        int rows = (int)(s->N - row < AT_ONCE ? s->N - row : AT_ONCE);
+        for (long tile = first; tile < end; tile += TILES_AT_ONCE) {
+            vec y[AT_ONCE][TILES_AT_ONCE];
+            int tiles = (int)(end - tile < TILES_AT_ONCE ? end - tile : TILES_AT_ONCE);
+            answers_of(p, tile, tiles, rows, s->inputs + row * s->stride, s->stride, s->steps + row, y);
+            for (int m = 0; m < rows; m++)
+                for (int t = 0; t < tiles; t++) each(s, row + m, tile + t, y[m][t]);
+        }
+    }
+}
+
+INLINE void keep_projection(const pass *s, long row, long tile, vec y) {
+    store(s->qkv + row * s->qkv_room + tile * LANES, y);
+}
+
+INLINE void add_to_stream(const pass *s, long row, long tile, vec y) {
+    float *x = s->x + row * s->x_room + tile * LANES;
+    store(x, load(x) + y);
+}
+
+INLINE void activate(const pass *s, long row, long tile, vec y) {
+    float *h = s->h + row * s->h_room + tile * LANES;
+    switch (s->m->activation) {
+        case GELU: y = gelu(y); break;
+        case GELU_ERF: y = gelu_erf(y); break;
+        case RELU: y = relu(y); break;
+        case RELU2: y = relu(y); y = y * y; break;
+        case SILU: /* the gate comes first, then what goes through it */
+            h = s->h + row * s->h_room + tile / 2 * LANES;
+            if (tile % 2) y = load(h) * y;
+            else y = silu(y);
+    }
+    store(h, y);
+}
+
+INLINE void answer(const pass *s, long row, long tile, vec y) {
+    float cap = s->m->cap;
+    long left = s->m->vocabulary - tile * LANES;
+    float *logits = s->b->logits + (long)s->places[row] * s->m->vocabulary + tile * LANES;
+    if (cap > 0.0f) y = cap * tanh_of(y / cap);
+    if (left >= LANES) store(logits, y);
+    else memcpy(logits, &y, 4 * (size_t)left);
+}
+
+static void project_tiles(void *s, long piece, int thread) { (void)thread; share_tiles(s, piece, keep_projection); }
+static void add_tiles(void *s, long piece, int thread) { (void)thread; share_tiles(s, piece, add_to_stream); }
+static void activate_tiles(void *s, long piece, int thread) { (void)thread; share_tiles(s, piece, activate); }
+static void answer_tiles(void *s, long piece, int thread) { (void)thread; share_tiles(s, piece, answer); }
+
+/* A key-value head of one text: keep the keys and values of its new rows, then read for the heads that share it. */
+static void attend_head(void *context, long piece, int thread) {
+    const pass *s = context;
+    const model *m = s->m;
+    long text = piece / m->G, g = piece % m->G, D = m->D, P = m->P, shared = m->H / m->G;
+    long past = s->b->past[text], rows = s->b->rows[text], first = s->first_rows[text];
+    long number = m->is_narrow ? 2 : 4, of_head = m->capacity * P * number;
+    char *keys = (char *)s->l->kept + (s->b->slots[text] * m->G + g) * of_head;
+    char *values = keys + (long)m->slots * m->G * of_head;
+    int is_normed = m->norms_heads && !(m->first && s->l == m->layers); /* what is looked up is normed already */
+    for (long r = 0; r < rows; r++) {
+        float *qkv = s->qkv + (first + r) * s->qkv_room, *key = qkv + (m->H + g) * D;
+        const float *value = key + m->G * D, *turns = m->turns + (past + r) * D;
+        for (long h = g * shared; h < (g + 1) * shared; h++) {
+            float *query = qkv + h * D;
+            if (is_normed) norm_head(query, D, m->eps, s->l->qk_norm ? s->l->qk_norm + h * D : 0);
+            if (m->turns) turn(query, D, turns);
+            for (long d = 0; d < D; d++) query[d] *= 1.0f / sqrtf((float)D);
+        }
+        if (is_normed) norm_head(key, D, m->eps, s->l->qk_norm ? s->l->qk_norm + (m->H + g) * D : 0);
+        if (m->turns) turn(key, D, turns);
+        long place = past + r;
+        for (long d = 0; d < D; d++) {
+            keep(m->is_narrow, keys, (place / LANES * P + d) * LANES + place % LANES, key[d]);
+            keep(m->is_narrow, values, place * P + d, value[d]);
+        }
+    }
+    float *scores = s->own + thread * s->own_room, *out = scores + AT_ONCE * s->score_room;
+    for (long query = 0; query < shared * rows; query += AT_ONCE) {
+        int count = (int)(shared * rows - query < AT_ONCE ? shared * rows - query : AT_ONCE);
+        const float *queries[AT_ONCE];
+        long ends[AT_ONCE];
+        float *reads[AT_ONCE];
+        for (int i = 0; i < count; i++) {
+            long r = (query + i) % rows, h = g * shared + (query + i) / rows;
+            queries[i] = s->qkv + (first + r) * s->qkv_room + h * D;
+            reads[i] = s->read + (first + r) * s->read_room + h * D;
+            ends[i] = past + r + 1;
+        }
+        attend(m->is_narrow, count, queries, ends, keys, values, D, P, scores, s->score_room, out);
+        for (int i = 0; i < count; i++) memcpy(reads[i], out + i * P, 4 * (size_t)D);
+    }
+}
+
+static void norm_all(pass *s, const float *norms, const float *biases, const product *p) {
+    s->norms = norms;
+    s->norm_biases = biases;
+    s->p = p;
+    share(norm_rows, s, (s->N + ROWS_OF_PIECE - 1) / ROWS_OF_PIECE);
+}
+
+static void prepare_all(pass *s, const float *source, long room, long size, const product *p) {
+    s->source = source;
+    s->source_room = room;
+    s->source_size = size;
+    s->p = p;
+    share(prepare_rows, s, (s->N + ROWS_OF_PIECE - 1) / ROWS_OF_PIECE);
+}
+
+static void multiply_all(pass *s, piece_of_work *work) {
+    share(work, s, (s->p->tiles + TILES_OF_PIECE - 1) / TILES_OF_PIECE);
+}
+
+/* Leave of the stream, and of what was read, the rows that are answered. */
+static void leave_wanted(pass *s) {
+    long left = 0;
+    for (long text = 0; text < s->b->texts; text++) {
+        long wanted = s->b->wanted[text], from = s->first_rows[text] + s->b->rows[text] - wanted;
+        for (long i = 0; i < wanted; i++, left++) {
+            memmove(s->x + left * s->x_room, s->x + (from + i) * s->x_room, 4 * (size_t)s->x_room);
+            memmove(s->read + left * s->read_room, s->read + (from + i) * s->read_room, 4 * (size_t)s->read_room);
+            s->places[left] = s->b->places[text] + (int32_t)i;
+        }
+    }
+    s->N = left;
+}
+
+static void begin(pass *s) {
+    const model *m = s->m;
+    long row = 0;
+    for (long text = 0; text < s->b->texts; text++) {
+        s->first_rows[text] = (int32_t)row;
+        for (long r = 0; r < s->b->rows[text]; r++, row++) {
+            float *x = s->x + row * s->x_room;
+            long id = s->b->ids[row], place = s->b->past[text] + r;
+            for (long c = 0; c < m->C; c++)
+                x[c] = m->embedding[id * m->C + c] + (m->positions ? m->positions[place * m->C + c] : 0.0f);
+            for (long c = m->C; c < s->x_room; c++) x[c] = 0.0f;
+            if (m->first) memcpy(s->qkv + row * s->qkv_room, m->first + id * s->qkv_room, 4 * (size_t)s->qkv_room);
+        }
+    }
+}
+
+/* Where in the scratch everything lies; returns its bytes. */
+static long lay_out(pass *s, long rows, long texts, long threads) {
+    const model *m = s->m;
+    char *at = s->b ? s->b->scratch : 0, *from = at;
+    long most = m->C > m->H * m->D ? m->C : m->H * m->D;
+    if (m->inner > most) most = m->inner;
+    s->x_room = padded(m->C, LANES);
+    s->qkv_room = (long)m->layers[0].qkv.tiles * LANES;
+    s->read_room = padded(m->H * m->D, LANES);
+    s->h_room = padded(m->inner, LANES);
+    s->score_room = padded(m->capacity, LANES);
+    s->own_room = AT_ONCE * (s->score_room + m->P);
+    if (s->own_room < s->x_room) s->own_room = s->x_room;
+    s->stride = row_bytes(FP32, most);
+#define ROOM(name, bytes) name = (void *)at; at += padded((long)(bytes), 64)
+    ROOM(s->x, 4 * rows * s->x_room);
+    ROOM(s->qkv, 4 * rows * s->qkv_room);
+    ROOM(s->read, 4 * rows * s->read_room);
+    ROOM(s->h, 4 * rows * s->h_room);
+    ROOM(s->inputs, rows * s->stride);
+    ROOM(s->steps, 4 * rows);
+    ROOM(s->own, 4 * threads * s->own_room);
+    ROOM(s->first_rows, 4 * texts);
+    ROOM(s->places, 4 * rows);
+    return at - from;
+}
+
+/* Bytes of scratch for so many rows; begins at a multiple of 64. */
+long scratch_bytes(const model *m, long rows, long texts, long threads) {
+    pass s = {.m = m};
+    return lay_out(&s, rows, texts, threads);
+}
+
+void read_rows(const model *m, const batch *b) {
+    pass s = {.m = m, .b = b};
+    for (long text = 0; text < b->texts; text++) s.N += b->rows[text];
+    lay_out(&s, s.N, b->texts, b->threads);
+    begin_pass(b->threads);
+    begin(&s);
+    for (int number = 0; number < m->blocks; number++) {
+        const layer *l = s.l = m->layers + number;
+        if (number || !m->first) {
+            norm_all(&s, l->norms[0], l->norm_biases[0], &l->qkv);
+            multiply_all(&s, project_tiles);
+        }
+        share(attend_head, &s, (long)b->texts * m->G);
+        if (number == m->blocks - 1) leave_wanted(&s); /* nothing looks at the others any more */
+        if (!s.N) break;
+        prepare_all(&s, s.read, s.read_room, m->H * m->D, &l->out);
+        multiply_all(&s, add_tiles);
+        norm_all(&s, l->norms[1], l->norm_biases[1], &l->up);
+        multiply_all(&s, activate_tiles);
+        prepare_all(&s, s.h, s.h_room, m->inner, &l->down);
+        multiply_all(&s, add_tiles);
+    }
+    if (s.N) {
+        norm_all(&s, m->norm, m->norm_bias, &m->head);
+        multiply_all(&s, answer_tiles);
+    }
+    end_pass();
+}
+
+/* How many outputs are in a tile of weights. */
+int lanes(void) { return LANES; }
+
+/* What kinds of numbers this was built for: 1 for bfloat16, 2 for whole numbers, in instructions of the processor. */
+int built_for(void) {
+    int kinds = 0;
+#if defined(__AVX512BF16__)
+    kinds |= 1;
+#endif
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+    kinds |= 2;
+#endif
+    return kinds;
+}
+
+/* Whether products of all kinds come out right on this processor. */
+int works(void) {
+    enum { K = 12 };
+    float x[K], answers[LANES];
+    float floats[K * LANES];
+    uint16_t halves[K * LANES];
+    int8_t bytes[K * LANES];
+    float scales[LANES];
+    int32_t sums[LANES];
+    for (int k = 0; k < K; k++) x[k] = (float)(k - 4);
+    for (int n = 0; n < LANES; n++) {
+        scales[n] = 1.0f;
+        sums[n] = 0;
+        for (int k = 0; k < K; k++) {
+            int weight = n - k;
+            floats[k * LANES + n] = (float)weight;
+            halves[(k / 2 * LANES + n) * 2 + k % 2] = to_bf16((float)weight);
+            bytes[(k / 4 * LANES + n) * 4 + k % 4] = (int8_t)weight;
+            sums[n] += 128 * weight;
+        }
+    }
+    const void *weights[] = {floats, halves, bytes};
+    for (int kind = FP32; kind <= INT8; kind++) {
+        product p = {.kind = kind, .inputs = K, .tiles = 1, .weights = weights[kind], .scales = scales, .sums = sums};
+        float inputs[16], step;
+        vec y[AT_ONCE][TILES_AT_ONCE];
+        prepare(kind, x, K, inputs, &step);
+        answers_of(&p, 0, 1, 1, (char *)inputs, sizeof inputs, &step, y);
+        store(answers, y[0][0]);
+        for (int n = 0; n < LANES; n++) {
+            float exact = 0.0f, error = kind == INT8 ? 2.0f : 1e-3f;
+            for (int k = 0; k < K; k++) exact += x[k] * (float)(n - k);
+            if (!(fabsf(answers[n] - exact) <= error * (kind == INT8 ? 1.0f + fabsf((float)n) : 1.0f))) return 0;
+        }
+    }
+    return 1;
+}

@@ -1,0 +1,128 @@
+/* Some numbers at once, as many as a register of this processor holds, and functions of them that compute each number
+ * alike wherever it stands. */
+
+#ifndef VECTORS_H
+#define VECTORS_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define LANES 16
+#define AT_ONCE 8 /* rows that share what is read, so that their sums fit in the registers */
+#elif defined(__AVX__)
+#define LANES 8
+#define AT_ONCE 4
+#else
+#define LANES 4
+#define AT_ONCE 4
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint16_t hvec __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+typedef uint8_t bvec __attribute__((vector_size(LANES), aligned(1), may_alias));
+typedef uint32_t uvec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+INLINE long padded(long count, long step) { return (count + step - 1) / step * step; }
+
+INLINE vec load(const float *from) { return *(const vec *)from; }
+
+INLINE ivec load_whole(const int32_t *from) { return *(const ivec *)from; }
+
+INLINE void store(float *to, vec x) { *(vec *)to = x; }
+
+INLINE vec all(float x) { return (vec){0} + x; }
+
+/* `x` where the mask is set, else `y`. */
+INLINE vec where(ivec mask, vec x, vec y) { return (vec)(((ivec)x & mask) | ((ivec)y & ~mask)); }
+
+INLINE vec larger(vec x, vec y) { return where(x > y, x, y); }
+
+/* The first `count` numbers from `from`, and zeros. */
+INLINE vec load_first(const float *from, long count) {
+    vec x = {0};
+    memcpy(&x, from, 4 * (size_t)count);
+    return x;
+}
+
+INLINE float sum_of(vec x) {
+    float parts[LANES];
+    memcpy(parts, &x, sizeof parts);
+    for (int width = LANES / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) parts[i] += parts[i + width];
+    return parts[0];
+}
+
+/* 0, 1, 2 ... */
+INLINE ivec numbered(void) {
+    ivec numbers = {0};
+    for (int i = 0; i < LANES; i++) numbers[i] = i;
+    return numbers;
+}
+
+INLINE float largest_of(vec x) {
+    float parts[LANES];
+    memcpy(parts, &x, sizeof parts);
+    for (int width = LANES / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) parts[i] = parts[i] > parts[i + width] ? parts[i] : parts[i + width];
+    return parts[0];
+}
+
+/* bfloat16 is the upper half of a float. */
+INLINE vec from_bf16(const uint16_t *from) {
+    return (vec)(__builtin_convertvector(*(const hvec *)from, uvec) << 16);
+}
+
+INLINE uint16_t to_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40); /* no number stays none */
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* e to the x, to within two units in the last place; what is beyond the range of a float counts as its end. */
+INLINE vec exp_of(vec x) {
+    x = where(x < -87.0f, all(-87.0f), x);
+    x = where(x > 88.0f, all(88.0f), x);
+    vec whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+    vec rest = x - whole * 0.693359375f;
+    rest = rest + whole * 2.12194440e-4f;
+    vec y = all(1.9875691500e-4f);
+    y = y * rest + 1.3981999507e-3f;
+    y = y * rest + 8.3334519073e-3f;
+    y = y * rest + 4.1665795894e-2f;
+    y = y * rest + 1.6666665459e-1f;
+    y = y * rest + 5.0000001201e-1f;
+    y = y * rest * rest + rest + 1.0f;
+    ivec power = __builtin_convertvector(whole, ivec);
+    return (vec)((ivec)y + (power << 23));
+}
+
+/* GELU by tanh, which is x / (1 + exp(-2 sqrt(2 / pi) (x + 0.044715 x^3))). */
+INLINE vec gelu(vec x) {
+    vec inner = (x * x * (-2.0f * 0.7978845608f * 0.044715f) - 2.0f * 0.7978845608f) * x;
+    return x / (exp_of(inner) + 1.0f);
+}
+
+INLINE vec gelu_erf(vec x) {
+    float parts[LANES];
+    memcpy(parts, &x, sizeof parts);
+    for (int i = 0; i < LANES; i++) parts[i] *= 0.5f * (1.0f + erff(parts[i] * 0.70710678f));
+    return load(parts);
+}
+
+INLINE vec silu(vec x) { return x / (exp_of(-x) + 1.0f); }
+
+INLINE vec relu(vec x) { return where(x < 0.0f, all(0.0f), x); }
+
+INLINE vec tanh_of(vec x) { return 1.0f - 2.0f / (exp_of(x + x) + 1.0f); }
+
+#endif

@@ -8,7 +8,6 @@ import contextlib
 import os
 import site
 import sys
-import sysconfig
 import threading
 from pathlib import Path
 
@@ -23,6 +22,8 @@ def environment() -> dict[str, str]:
     where a file could pass for a module; and an installed package's folder is not added, since it would come before
     the standard library.
     """
+    import sysconfig  # only here: the app's first screen does not wait for it
+
     environment = dict(os.environ)
     home = Path(__file__).resolve().parent.parent
     installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()]

@@ -18,6 +18,7 @@ from textual.worker import Worker
 from engine.errors import MiniGPTError
 from minigpt_tui.actions import use_keys
 from minigpt_tui.config_file import Config, Loaded, load_config, value_of, with_value
+from minigpt_tui.kept_stylesheet import KeptStylesheet
 from minigpt_tui.themes import DARK, OWN, variable_defaults
 
 _GREY = Monochrome()
@@ -41,6 +42,7 @@ class Preferences(App[None]):
             loaded: What was read of it; by default it is read now.
         """
         super().__init__()
+        self.stylesheet = KeptStylesheet(variables=self.theme_variables)
         loaded = loaded or load_config()
         self.config: Config = loaded.config
         self.config_problems = list(loaded.problems)

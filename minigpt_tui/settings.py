@@ -30,6 +30,13 @@ PROMPT_LENGTH_KEPT = 20_000
 _SAVING = threading.Lock()
 
 
+def drawn_seed() -> int:
+    """A seed below `SEEDS` that nobody could have foretold."""
+    import secrets  # when one is drawn: the first screen does not wait for it
+
+    return secrets.randbelow(SEEDS)
+
+
 class Session(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The state of the app that outlives it.
 

@@ -6,13 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import os
 import sysconfig
 import tempfile
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -314,6 +310,12 @@ def _read_blocks(file: Path) -> Iterator[bytes]:
 
 def _fetch_blocks(url: str, timeout: float) -> Iterator[bytes]:
     """The body of a response, block by block, as long as the server said that it is."""
+    # Only for a download: the screens that read what a text is called need not wait for these.
+    import http.client
+    import urllib.error
+    import urllib.parse
+    import urllib.request
+
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise DataError(f"{url} is not a web address", "it should begin with https://")
     done, expected = 0, ""

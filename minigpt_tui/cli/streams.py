@@ -5,7 +5,6 @@ Knows nothing of the engine.
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import sys
@@ -41,6 +40,8 @@ def write_json(value: Any) -> None:
     Numbers that JSON has no way to write become null; characters that could steer a terminal are written as JSON's
     escapes, so that the line is safe to look at and still decodes to the exact text.
     """
+    import json  # the app writes none, and its first screen does not wait for it
+
     line = json.dumps(_finite(value), ensure_ascii=not _is_unicode(sys.stdout), allow_nan=False)
     print(UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", line), flush=True)
 

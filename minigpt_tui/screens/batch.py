@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +21,7 @@ from minigpt_tui.engine_client import EngineClient
 from minigpt_tui.history.entry import Entry
 from minigpt_tui.model_choice import ModelChoice
 from minigpt_tui.screens.batch_view import BatchView
-from minigpt_tui.settings import SEEDS, Session
+from minigpt_tui.settings import Session, drawn_seed
 from minigpt_tui.status_text import sentence, short_name
 from minigpt_tui.visible import visible_line
 from minigpt_tui.wishes import OpenEntry, Written
@@ -129,7 +128,7 @@ class BatchScreen(BatchView):
             self.tell("That cannot be written", sentence(error), ["batch_prompts"])
             return
         self._notice.dismiss()
-        seed = secrets.randbelow(SEEDS) if self.params.seed is None else self.params.seed
+        seed = drawn_seed() if self.params.seed is None else self.params.seed
         self.results = [
             Result(job if job.params.seed is not None else job._replace(params=job.params.replace(seed=seed)))
             for job in jobs

@@ -4,7 +4,6 @@ writes anew what was turned, and says what goes wrong. It knows nothing of how c
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 
 from textual.timer import Timer
@@ -20,7 +19,7 @@ from minigpt_tui.history.making import entry_of
 from minigpt_tui.model_choice import ModelChoice
 from minigpt_tui.screens.compare_view import CompareView
 from minigpt_tui.screens.paced import Paced
-from minigpt_tui.settings import SEEDS, Session
+from minigpt_tui.settings import Session, drawn_seed
 from minigpt_tui.status_text import sentence
 from minigpt_tui.widgets.prompt_editor import PromptEditor
 from minigpt_tui.wishes import SessionChanged, Written
@@ -88,7 +87,7 @@ class CompareWriting(Paced, CompareView):
         self._prompt.set_earlier(self._session.prompts)
         self.post_message(SessionChanged())
         self._panes[self._at].focus()
-        self.write_all(event.prompt, secrets.randbelow(SEEDS) if self.seed is None else self.seed)
+        self.write_all(event.prompt, drawn_seed() if self.seed is None else self.seed)
 
     def write_all(self, prompt: str, seed: int) -> None:
         """Have all columns written from a prompt."""
@@ -224,7 +223,7 @@ class CompareWriting(Paced, CompareView):
         if self._asked is None:
             self._prompt.action_generate()
             return
-        seed = secrets.randbelow(SEEDS)
+        seed = drawn_seed()
         if self.seed is not None:
             self.seed = seed
         self.write_all(self._asked[0], seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,7 +14,7 @@ from minigpt_tui.actions import Where, bindings
 from minigpt_tui.parameters import BY_FIELD, Parameter
 from minigpt_tui.saving import save_as_typed
 from minigpt_tui.screens.play_first_steps import PlayFirstSteps
-from minigpt_tui.settings import SEEDS
+from minigpt_tui.settings import drawn_seed
 from minigpt_tui.visible import visible_line
 from minigpt_tui.widgets.prompt_editor import PromptEditor
 from minigpt_tui.widgets.sampling_panel import SamplingPanel
@@ -150,7 +149,7 @@ class PlayScreen(PlayFirstSteps):
 
     def action_new_seed(self) -> None:
         """Draw a seed for the next text."""
-        self._change_params(self._session.params.replace(seed=secrets.randbelow(SEEDS)))
+        self._change_params(self._session.params.replace(seed=drawn_seed()))
 
     def action_ask(self, field: str) -> None:
         """Type a setting's value."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 from textual.content import Content
@@ -15,7 +14,7 @@ from engine.worker.protocol import Started
 from minigpt_tui.actions import by_id, hints
 from minigpt_tui.branches import Branch
 from minigpt_tui.screens.play_replay import PlayReplay
-from minigpt_tui.settings import SEEDS
+from minigpt_tui.settings import drawn_seed
 from minigpt_tui.status_text import sentence
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ class PlayBranches(PlayReplay):
         if position is None:
             position = self.writing.length
         if anew:
-            self._fork(position, None, secrets.randbelow(SEEDS))
+            self._fork(position, None, drawn_seed())
         elif self._is_written(position):
             self.say(f"that text is there already, with this seed; {by_id('fork_anew').shown} draws a new one")
         else:

@@ -4,13 +4,11 @@ it. It knows nothing of what the settings are for.
 
 from __future__ import annotations
 
-import secrets
-
 from engine.config import SamplingParams
 from engine.errors import InvalidSettingError
 from minigpt_tui.parameters import BY_FIELD
 from minigpt_tui.screens.frame import FramedScreen
-from minigpt_tui.settings import SEEDS
+from minigpt_tui.settings import drawn_seed
 from minigpt_tui.visible import visible_line
 
 
@@ -38,7 +36,7 @@ class TurnedSettings(FramedScreen):
 
     def action_new_seed(self) -> None:
         """Draw a seed."""
-        self.turn(self.turned_params.replace(seed=secrets.randbelow(SEEDS)))
+        self.turn(self.turned_params.replace(seed=drawn_seed()))
 
     def action_reset_sampling(self) -> None:
         """Set all but the seed back."""

@@ -25,6 +25,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -63,6 +64,14 @@ class Memory:
     engine: list[int] = field(default_factory=list)
 
 
+class Taken(NamedTuple):
+    """Processor seconds so far."""
+
+    server: float
+    engine: float
+    clients: float
+
+
 class Server:
     """`minigpt-tui serve` on a port that is free."""
 
@@ -82,6 +91,11 @@ class Server:
         self.port = int(found[1])
         self.itself = psutil.Process(self.process.pid)
         (self.engine,) = self.itself.children()
+
+    def taken(self) -> Taken:
+        """What each process has taken."""
+        server, engine = (sum(process.cpu_times()[:2]) for process in (self.itself, self.engine))
+        return Taken(server, engine, time.process_time())
 
     def end(self) -> int:
         """Ask it to end; its exit status."""
@@ -185,18 +199,18 @@ def main() -> int:
             expected = asyncio.run(alone(server.port, options.kinds, options.tokens))
             one = sum(answer.tokens for answer in expected) / (time.perf_counter() - began)
             began = time.perf_counter()
-            before = server.itself.cpu_times().user, server.engine.cpu_times().user, time.process_time()
+            before = server.taken()
             answers, memory = asyncio.run(
                 together(server, options.clients, options.seconds, options.kinds, options.tokens)
             )
             took = time.perf_counter() - began
-            after = server.itself.cpu_times().user, server.engine.cpu_times().user, time.process_time()
-            many = sum(answer.tokens for answer in answers) / took
+            spent = Taken(*(later - earlier for earlier, later in zip(before, server.taken(), strict=True)))
+            written = sum(answer.tokens for answer in answers)
+            many = written / took
         finally:
             status = server.end()
     lost = [answer for answer in answers + expected if not answer.complete]
     differ = [answer for answer in answers if answer.complete and answer.text != expected[answer.kind].text]
-    shares = [(later - earlier) / took for earlier, later in zip(before, after, strict=True)]
     firsts = sorted(answer.first * 1000 for answer in answers)
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {options.device}, "
@@ -206,7 +220,12 @@ def main() -> int:
     print(f"{options.clients} clients, {took:.0f} s     {many:8,.0f} tokens/s, {many / one:.2f} times as many")
     print(f"requests {len(answers):,}, lost {len(lost)}, other than alone {len(differ)}, exit status {status}")
     print(f"first piece: median {statistics.median(firsts):.0f} ms, p95 {firsts[int(len(firsts) * 0.95)]:.0f} ms")
-    print("cores used: server {:.2f}, engine {:.2f}, clients {:.2f}".format(*shares))
+    print("cores used: server {:.2f}, engine {:.2f}, clients {:.2f}".format(*(each / took for each in spent)))
+    print(
+        "processor seconds for 10,000 tokens: server {:.2f}, engine {:.2f}, clients {:.2f}".format(
+            *(each / written * 10_000 for each in spent)
+        )
+    )
     for name, sizes in (("server", memory.server), ("engine", memory.engine)):
         shown = ", ".join(f"{size / 2**20:.0f}" for size in sizes[:: max(1, len(sizes) // 8)])
         print(f"memory of the {name}: {shown} MiB; growth {growth(sizes):+.1%}")

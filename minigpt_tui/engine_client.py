@@ -39,6 +39,9 @@ HELLO_SECONDS = 60.0
 HELLO = b'{"type":"hello"'
 """How the line begins that says hello."""
 
+TURN_BYTES = 1 << 15
+"""Lines that are there already are read until they come to so much, before the screen has its turn."""
+
 CLOSE_SECONDS = 2.0
 """How long it may take to end when asked to, before it is ended."""
 
@@ -206,7 +209,11 @@ class EngineClient(EngineRequests):
             return
         while not self._fault and (line := await process.read_line()) is not None:
             self._take(line, log)
-            await asyncio.sleep(0)  # lines that are there already must not keep the screen waiting
+            taken = len(line)
+            while not self._fault and taken < TURN_BYTES and (line := process.next_line()) is not None:
+                self._take(line, log)
+                taken += len(line)
+            await asyncio.sleep(0)
 
     def _greet(self, line: bytes | TooLong, log: WorkerLog) -> None:
         """Wait for hello; a login shell may have said something before it."""

@@ -28,7 +28,7 @@ from engine.worker.protocol import (
     Told,
 )
 from engine.worker.questions import AnyQuestion
-from minigpt_tui.generation_stream import EventQueue, GenerationStream
+from minigpt_tui.generation_stream import EventQueue, EventSink, GenerationStream
 from minigpt_tui.waiting import Waiting
 
 State = Literal["stopped", "starting", "importing", "ready", "dead"]
@@ -164,7 +164,7 @@ class EngineRequests:
         The request is sent at once. Whatever is wrong with it is raised by the stream, not here.
         """
         request = Generate(
-            id=next(self._ids),
+            id=self.new_id(),
             model=model,
             device=device,
             precision=precision,
@@ -177,12 +177,20 @@ class EngineRequests:
             template=template,
         )
         events: EventQueue = asyncio.Queue()
+        self.follow(request, events)
+        return GenerationStream(self, request.id, events)
+
+    def new_id(self) -> int:
+        """The id of another request."""
+        return next(self._ids)
+
+    def follow(self, request: Generate, events: EventSink) -> None:
+        """Have a text written whose events go where they are wanted; whatever is wrong with it goes there as well."""
         try:
             self.send(request)
             self._waiting.follow(request.id, events)
         except MiniGPTError as error:
             events.put_nowait(error)
-        return GenerationStream(self, request.id, events)
 
     def follows(self, id: int) -> bool:
         """Whether a text is being written and somebody follows it."""

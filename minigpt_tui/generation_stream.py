@@ -18,6 +18,13 @@ EventQueue = asyncio.Queue[TextEvent | MiniGPTError | None]
 """A text's events as they come; an error is its last, and None wakes a reader whose stream was closed."""
 
 
+class EventSink(Protocol):
+    """Where a text's events go: such a queue, or what does something with each at once."""
+
+    def put_nowait(self, event: TextEvent | MiniGPTError, /) -> None:
+        """Take the next one; an error is the last."""
+
+
 class Client(Protocol):
     """What a stream needs of the engine's client."""
 

@@ -8,7 +8,7 @@ import asyncio
 
 from engine.errors import MiniGPTError
 from engine.worker.protocol import Done, Event, Inspected, Loaded, Scored, Told
-from minigpt_tui.generation_stream import EventQueue, TextEvent
+from minigpt_tui.generation_stream import EventSink, TextEvent
 
 Answer = Loaded | Scored | Inspected | Told
 
@@ -18,7 +18,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self._answers: dict[int, asyncio.Future[Event]] = {}
-        self._streams: dict[int, EventQueue] = {}
+        self._streams: dict[int, EventSink] = {}
 
     async def answer(self, id: int) -> Event:
         """Wait for the answer to question `id`.
@@ -33,8 +33,8 @@ class Waiting:
         finally:
             self._answers.pop(id, None)
 
-    def follow(self, id: int, events: EventQueue) -> None:
-        """Bring a text's events to a queue from now on."""
+    def follow(self, id: int, events: EventSink) -> None:
+        """Bring a text's events there from now on."""
         self._streams[id] = events
 
     def follows(self, id: int) -> bool:

@@ -87,7 +87,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
 
     async def read_line(self) -> bytes | TooLong | None:
         """The next line of its stdout, without the newline; None after the last one."""
-        while not self._lines:
+        while (line := self.next_line()) is None:
             if self._stdout_ended:
                 return None
             self._news.clear()
@@ -96,6 +96,12 @@ class WorkerProcess(asyncio.SubprocessProtocol):
                     await self._news.wait()
             except TimeoutError:
                 return None
+        return line
+
+    def next_line(self) -> bytes | TooLong | None:
+        """The same, where it is there already; else None."""
+        if not self._lines:
+            return None
         line = self._lines.popleft()
         self._held -= _size(line)
         if self._paused and self._held < HELD_BYTES // 2:

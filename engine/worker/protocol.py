@@ -8,6 +8,8 @@ one answer, which may come between the events of a text.
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 from engine.config import Device, Precision, SamplingParams
@@ -19,7 +21,7 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """No line is longer, in either direction."""
 
 BATCH_SECONDS = 0.016
-"""`Tokens` of one generation come at most once in this time."""
+"""`Tokens` of one generation come at most once in this time, or in a longer one where many are written."""
 
 WHOLE_VOCABULARY = 512
 """A vocabulary up to this size is told whole where a place is inspected."""
@@ -362,8 +364,17 @@ class Error(Message, frozen=True, kw_only=True, tag="error"):
 Event = Hello | Ready | Loaded | Started | Tokens | ParamsChanged | Done | Scored | Inspected | Told | Error
 
 _encoder = msgspec.json.Encoder()
-_request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
-_event_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+# Made with the first message: it reads every annotation above, and the app's first screen need not wait for that.
+@functools.cache
+def _request_decoder() -> msgspec.json.Decoder[Request]:
+    return msgspec.json.Decoder(Request)
+
+
+@functools.cache
+def _event_decoder() -> msgspec.json.Decoder[Event]:
+    return msgspec.json.Decoder(Event)
 
 
 def encode(message: Message) -> bytes:
@@ -377,9 +388,9 @@ def decode_request(line: bytes) -> Request:
     Raises:
         msgspec.DecodeError: The line is not a request (msgspec.ValidationError, its subclass, when it is JSON).
     """
-    return _request_decoder.decode(line)
+    return _request_decoder().decode(line)
 
 
 def decode_event(line: bytes) -> Event:
     """Read an event; raises as `decode_request` does."""
-    return _event_decoder.decode(line)
+    return _event_decoder().decode(line)

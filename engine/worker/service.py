@@ -24,6 +24,7 @@ from engine.worker.connection import Arrival, Connection
 from engine.worker.inspecting import Inspecting
 from engine.worker.models import Models
 from engine.worker.protocol import (
+    BATCH_SECONDS,
     MAX_MESSAGE_BYTES,
     Cancel,
     Error,
@@ -39,6 +40,9 @@ from engine.worker.protocol import (
     Started,
 )
 from engine.worker.writer import Writer
+
+MESSAGES_A_SECOND = 1000
+"""So many messages with tokens are sent for all texts together: the more texts, the more tokens each message has."""
 
 SCORED_BYTES = 80
 """The least that one scored token takes in a message."""
@@ -66,12 +70,23 @@ class Service:
                 self._handle(arrival)
             self._inspecting.rest()
             reading = self._read_together()
-            for writer in list(self._writers.values()):
-                if not writer.finished and writer.id not in reading:
-                    with self._answering(writer.id):
-                        writer.advance()
-                if writer.finished:
-                    del self._writers[writer.id]
+            apart = max(BATCH_SECONDS, len(self._writers) / MESSAGES_A_SECOND)
+            with self._connection.hold():
+                for writer in list(self._writers.values()):
+                    if not writer.finished and writer.id not in reading:
+                        writer.apart = apart
+                        self._advance(writer)
+                    if writer.finished:
+                        del self._writers[writer.id]
+
+    def _advance(self, writer: Writer) -> None:
+        """Let a text go on."""
+        if writer.generation.is_waiting:
+            self._connection.release()  # what the others wrote need not wait for a pass of this one
+        try:
+            writer.advance()
+        except Exception as error:
+            self._failed(error, writer.id)
 
     def _read_together(self) -> set[int]:
         """Read what all texts of a model need for their next tokens in as few passes as can be.
@@ -96,7 +111,11 @@ class Service:
 
     def _patience(self) -> float | None:
         """Seconds until a text wants to go on, or what is looked into can be let go; None while there is neither."""
-        wakes_at = min([self._inspecting.rests_at, *(writer.wakes_at for writer in self._writers.values())])
+        wakes_at = self._inspecting.rests_at
+        for writer in self._writers.values():
+            wakes_at = min(wakes_at, writer.wakes_at)
+            if wakes_at == -math.inf:
+                break
         return None if wakes_at == math.inf else wakes_at - time.monotonic()
 
     def _handle(self, arrival: Arrival) -> None:
@@ -136,12 +155,15 @@ class Service:
         try:
             yield
         except Exception as error:
-            if writer := self._running(id):
-                writer.fail()
-            self._connection.send(describe(error, id))
-            if isinstance(error, torch.OutOfMemoryError):
-                self._inspecting.let_go()
-                self._models.drop_all()
+            self._failed(error, id)
+
+    def _failed(self, error: Exception, id: int) -> None:
+        if writer := self._running(id):
+            writer.fail()
+        self._connection.send(describe(error, id))
+        if isinstance(error, torch.OutOfMemoryError):
+            self._inspecting.let_go()
+            self._models.drop_all()
 
     def _load(self, request: Load) -> None:
         start = time.monotonic()

@@ -29,6 +29,9 @@ class Writer:
     Args:
         asked_at: When its request arrived, or the model was ready, on the monotonic clock.
         changes: Settings to go on with from a position on, in the order of their positions.
+
+    Attributes:
+        apart: Seconds between two messages with tokens, at least.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Writer:
     ) -> None:
         self.id = id
         self.finished = False
+        self.apart = BATCH_SECONDS
         self._connection = connection
         self.generation = generation
         self._pace = pace
@@ -52,24 +56,26 @@ class Writer:
         self._last_at = 0.0
         self._beat = -math.inf  # when the last token was due, which is a little before it was drawn
         self._batch: list[Token] = []
-        self._recent: deque[tuple[float, int]] = deque()  # when a token came, and how many there were by then
+        self._recent: deque[tuple[float, int]] = deque()  # when tokens were sent, and how many there were by then
         self._sent_at = -math.inf
 
     @property
     def due(self) -> float:
         """When the next token may be drawn, on the monotonic clock; the end of the text, being none, is due at once."""
+        if not self._pace:
+            return -math.inf
         at_end = 0 <= self.generation.params.max_new_tokens <= self.generation.new_tokens
-        return self._beat + 1 / self._pace if self._pace and not at_end else -math.inf
+        return -math.inf if at_end else self._beat + 1 / self._pace
 
     @property
     def is_due(self) -> bool:
         """Whether a token is to be drawn now that is not there yet."""
-        return not self.finished and time.monotonic() >= self.due and self.generation.is_waiting
+        return not self.finished and self.generation.is_waiting and time.monotonic() >= self.due
 
     @property
     def wakes_at(self) -> float:
         """When there is something to do: a token to draw, or a batch to send."""
-        return min(self.due, self._sent_at + BATCH_SECONDS) if self._batch else self.due
+        return min(self.due, self._sent_at + self.apart) if self._batch else self.due
 
     def begin(self) -> None:
         """Make the changes that hold from the first token on."""
@@ -86,7 +92,7 @@ class Writer:
             self._beat = now if due == -math.inf else max(due, now - CATCH_UP_SECONDS)
         if self.generation.finish_reason is not None:
             self._finish()
-        elif self._batch and time.monotonic() >= self._sent_at + BATCH_SECONDS:
+        elif self._batch and time.monotonic() >= self._sent_at + self.apart:
             self._flush()
 
     def change(self, request: SetParams) -> None:
@@ -115,11 +121,9 @@ class Writer:
         self._last_at = time.monotonic()
         if self._first_at is None:
             self._first_at = self._last_at
-        self._recent.append((self._last_at, self.generation.new_tokens))
-        while self._last_at - self._recent[0][0] > SPEED_SECONDS and len(self._recent) > 2:
-            self._recent.popleft()
         self._batch.append(token)
-        self._change_where_recorded()
+        if self._changes:
+            self._change_where_recorded()
 
     def _change_where_recorded(self) -> None:
         """Make the changes that hold from the next token on, before it is drawn and before the text is full."""
@@ -137,8 +141,11 @@ class Writer:
     def _flush(self) -> None:
         if self._batch:
             batch, self._batch = self._batch, []
-            self._send(batch)
             self._sent_at = time.monotonic()
+            self._recent.append((self._sent_at, self.generation.new_tokens))
+            while self._sent_at - self._recent[0][0] > SPEED_SECONDS and len(self._recent) > 2:
+                self._recent.popleft()
+            self._send(batch)
 
     def _send(self, tokens: Sequence[Token]) -> None:
         """Send tokens in as few messages as hold them."""
@@ -177,7 +184,7 @@ class Writer:
         )
 
     def _recent_speed(self) -> float:
-        """Tokens per second of late, so that a change of pace shows; 0 while there is but one token."""
+        """Tokens per second of late, so that a change of pace shows; 0 in the first message."""
         (began, before), (ended, after) = self._recent[0], self._recent[-1]
         return (after - before) / (ended - began) if ended > began else 0.0
 

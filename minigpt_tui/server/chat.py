@@ -4,9 +4,10 @@ OpenAI's clients read it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from fastapi import APIRouter, Request, Response
+from msgspec import UNSET, UnsetType
 
 from engine.config import SamplingParams
 from engine.errors import CheckpointError, DataError, WorkerError
@@ -17,7 +18,7 @@ from minigpt_tui.chat_rendering import render_chat
 from minigpt_tui.server.backend import Backend, UsedBackend
 from minigpt_tui.server.documents import faults, or_events
 from minigpt_tui.server.engine_keeper import Served
-from minigpt_tui.server.events import stream, while_wanted
+from minigpt_tui.server.events import event, stream, while_wanted
 from minigpt_tui.server.faults import Fault
 from minigpt_tui.server.openai_answers import (
     ChatAnswer,
@@ -44,7 +45,7 @@ DEFAULTS = SamplingParams(temperature=1.0)
 """OpenAI's own."""
 
 
-@router.post("/v1/chat/completions", response_model=ChatCompletion, responses={**or_events(ChatChunk), **faults(404)})
+@router.post("/v1/chat/completions", response_model=ChatCompletion, responses={**or_events("ChatChunk"), **faults(404)})
 async def create_chat_completion(asked: ChatRequest, backend: UsedBackend, request: Request) -> Response:
     """Answer a conversation, with `n` samples."""
     asked.refuse()
@@ -64,7 +65,7 @@ async def create_chat_completion(asked: ChatRequest, backend: UsedBackend, reque
     try:
         whole = await while_wanted(request, answer.whole(texts))
     finally:
-        await texts.aclose()
+        texts.close()
     return Response(whole.model_dump_json(), media_type="application/json")
 
 
@@ -119,43 +120,47 @@ class _Answer:
             finish_reason=finish_reason(text.done.finish_reason),
         )
 
-    async def stream(self, texts: Texts) -> AsyncGenerator[str, None]:
-        """Its pieces, as JSON."""
-        told = self._asked.tells_usage
-        async for piece in self._pieces(texts):
-            yield self._chunk([piece]).model_dump_json(exclude=None if told else {"usage"})
-        if told:
-            yield self._chunk([], self._usage).model_dump_json()
+    async def stream(self, texts: Texts) -> AsyncGenerator[bytes, None]:
+        """Its pieces as events, all at once that came at once."""
+        usage = None if self._asked.tells_usage else UNSET
+        async for events in texts:
+            pieces = [piece for each in events for piece in self._pieces(*each)]
+            if told := b"".join([self._event([piece], usage) for piece in pieces]):
+                yield told
+        if self._asked.tells_usage:
+            yield self._event([], self._usage)
 
-    def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | None = None) -> ChatChunk:
-        return ChatChunk(id=self._id, created=self._created, model=self._model.id, choices=choices, usage=usage)
+    def _event(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> bytes:
+        return event(ChatChunk(self._id, self._created, self._model.id, choices, usage))
 
-    async def _pieces(self, texts: Texts) -> AsyncGenerator[ChatChunkChoice, None]:
-        async for index, what in texts:
-            match what:
-                case Started():
-                    if index == 0:
-                        self._usage.read(len(what.prompt_tokens))
-                    yield _piece(index, ChatDelta(role="assistant", content=""))
-                case Tokens():
-                    text = "".join(token.text for token in what.tokens)
-                    logprobs = self._logprobs(what.tokens)
-                    if text or logprobs:
-                        yield _piece(index, ChatDelta(content=text), logprobs)
-                case Done():
-                    self._usage.wrote(what.new_tokens)
-                    if what.text:
-                        yield _piece(index, ChatDelta(content=what.text))
-                    yield _piece(index, ChatDelta(), reason=finish_reason(what.finish_reason))
+    def _pieces(self, index: int, what: Started | Tokens | Done) -> Iterator[ChatChunkChoice]:
+        """What is told of something that happened to a text."""
+        match what:
+            case Tokens():
+                text = "".join([token.text for token in what.tokens])
+                logprobs = self._logprobs(what.tokens)
+                if text or logprobs:
+                    yield _piece(index, ChatDelta(content=text), logprobs)
+            case Started():
+                if index == 0:
+                    self._usage.read(len(what.prompt_tokens))
+                yield _piece(index, ChatDelta(role="assistant", content=""))
+            case Done():
+                self._usage.wrote(what.new_tokens)
+                if what.text:
+                    yield _piece(index, ChatDelta(content=what.text))
+                yield _piece(index, ChatDelta(), reason=finish_reason(what.finish_reason))
 
     def _logprobs(self, tokens: Sequence[Token]) -> ChatLogprobs | None:
         if not self._asked.logprobs:
             return None
         return ChatLogprobs(
-            content=[
+            [
                 TokenLogprob(
-                    **_told(token.piece, token.logprob).model_dump(),
-                    top_logprobs=[_told(other.text, other.logprob) for other in token.top],
+                    token.piece,
+                    token.logprob,
+                    _bytes(token.piece),
+                    [TopLogprob(other.text, other.logprob, _bytes(other.text)) for other in token.top],
                 )
                 for token in tokens
             ]
@@ -168,5 +173,6 @@ def _piece(
     return ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=reason)
 
 
-def _told(piece: str, logprob: float) -> TopLogprob:
-    return TopLogprob(token=piece, logprob=logprob, bytes=None if "\ufffd" in piece else list(piece.encode()))
+def _bytes(piece: str) -> list[int] | None:
+    """Of a piece's text, unless it is half a character."""
+    return None if "\ufffd" in piece else list(piece.encode())

@@ -6,6 +6,7 @@ import copy
 from collections.abc import AsyncGenerator, Sequence
 
 from fastapi import APIRouter, Request, Response
+from msgspec import UNSET, UnsetType
 
 from engine.config import SamplingParams
 from engine.inference.stream import Alternative, ScoredToken, Token
@@ -13,12 +14,12 @@ from engine.worker.protocol import Done, Started, Tokens
 from minigpt_tui.server.backend import Backend, UsedBackend
 from minigpt_tui.server.documents import faults, or_events
 from minigpt_tui.server.engine_keeper import Served
-from minigpt_tui.server.events import stream, while_wanted
+from minigpt_tui.server.events import event, stream, while_wanted
 from minigpt_tui.server.openai_answers import (
     Completion,
     CompletionChoice,
+    CompletionEvent,
     CompletionLogprobs,
-    FinishReason,
     Usage,
     finish_reason,
     new_id,
@@ -38,7 +39,7 @@ HALF = "\ufffd"
 """What half a character shows as."""
 
 
-@router.post("/v1/completions", response_model=Completion, responses={**or_events(Completion), **faults(404)})
+@router.post("/v1/completions", response_model=Completion, responses={**or_events("Completion"), **faults(404)})
 async def create_completion(asked: CompletionRequest, backend: UsedBackend, request: Request) -> Response:
     """Write on from a prompt, or from several, with `n` samples each."""
     asked.refuse()
@@ -59,7 +60,7 @@ async def create_completion(asked: CompletionRequest, backend: UsedBackend, requ
     try:
         whole = await while_wanted(request, answer.whole(texts))
     finally:
-        await texts.aclose()
+        texts.close()
     return Response(whole.model_dump_json(), media_type="application/json")
 
 
@@ -78,53 +79,59 @@ class _Answer:
     async def whole(self, texts: Texts) -> Completion:
         """All of it at once."""
         choices: dict[int, CompletionChoice] = {}
-        async for piece in self._pieces(texts):
-            if before := choices.get(piece.index):
-                before.text += piece.text
-                before.finish_reason = piece.finish_reason
-                if before.logprobs and piece.logprobs:
-                    _append(before.logprobs, piece.logprobs)
-            else:
-                choices[piece.index] = piece
-        return self._completion([choices[index] for index in sorted(choices)], self._usage)
+        async for events in texts:
+            for piece in [await self._piece(*each) for each in events]:
+                if piece is None:
+                    continue
+                if before := choices.get(piece.index):
+                    before.text += piece.text
+                    before.finish_reason = piece.finish_reason
+                    if before.logprobs and piece.logprobs:
+                        _append(before.logprobs, piece.logprobs)
+                else:
+                    choices[piece.index] = piece
+        return Completion(
+            id=self._id,
+            created=self._created,
+            model=self._model.id,
+            choices=[choices[index] for index in sorted(choices)],
+            usage=self._usage,
+        )
 
-    async def stream(self, texts: Texts) -> AsyncGenerator[str, None]:
-        """Its pieces, as JSON."""
-        told = self._asked.tells_usage
-        async for piece in self._pieces(texts):
-            yield self._completion([piece]).model_dump_json(exclude=None if told else {"usage"})
-        if told:
-            yield self._completion([], self._usage).model_dump_json()
+    async def stream(self, texts: Texts) -> AsyncGenerator[bytes, None]:
+        """Its pieces as events, all at once that came at once."""
+        usage = None if self._asked.tells_usage else UNSET
+        async for events in texts:
+            pieces = [await self._piece(*each) for each in events]
+            if told := b"".join([self._event([piece], usage) for piece in pieces if piece]):
+                yield told
+        if self._asked.tells_usage:
+            yield self._event([], self._usage)
 
-    def _completion(self, choices: list[CompletionChoice], usage: Usage | None = None) -> Completion:
-        return Completion(id=self._id, created=self._created, model=self._model.id, choices=choices, usage=usage)
+    def _event(self, choices: list[CompletionChoice], usage: Usage | UnsetType | None) -> bytes:
+        return event(CompletionEvent(self._id, self._created, self._model.id, choices, usage))
 
-    async def _pieces(self, texts: Texts) -> AsyncGenerator[CompletionChoice, None]:
-        async for index, what in texts:
-            match what:
-                case Started():
-                    if index % self._asked.samples == 0:
-                        self._usage.read(len(what.prompt_tokens))
-                    self._offsets[index] = len(what.prompt)
-                    if self._asked.echo:
-                        prompt = index // self._asked.samples
-                        if prompt not in self._prompts:
-                            self._prompts[prompt] = await self._read_prompt(what)
-                        yield self._piece(index, what.prompt, copy.deepcopy(self._prompts[prompt]))
-                case Tokens():
-                    text = "".join(token.text for token in what.tokens)
-                    logprobs = self._logprobs(index, what.tokens)
-                    if text or logprobs:
-                        yield self._piece(index, text, logprobs)
-                case Done():
-                    self._usage.wrote(what.new_tokens)
-                    logprobs = None if self._asked.logprobs is None else _none(self._asked.logprobs)
-                    yield self._piece(index, what.text, logprobs, finish_reason(what.finish_reason))
-
-    def _piece(
-        self, index: int, text: str, logprobs: CompletionLogprobs | None, reason: FinishReason | None = None
-    ) -> CompletionChoice:
-        return CompletionChoice(text=text, index=index, logprobs=logprobs, finish_reason=reason)
+    async def _piece(self, index: int, what: Started | Tokens | Done) -> CompletionChoice | None:
+        """What is told of something that happened to a text, if anything is."""
+        match what:
+            case Tokens():
+                text = "".join([token.text for token in what.tokens])
+                logprobs = self._logprobs(index, what.tokens)
+                return CompletionChoice(text, index, logprobs, None) if text or logprobs else None
+            case Started():
+                if index % self._asked.samples == 0:
+                    self._usage.read(len(what.prompt_tokens))
+                self._offsets[index] = len(what.prompt)
+                if not self._asked.echo:
+                    return None
+                prompt = index // self._asked.samples
+                if prompt not in self._prompts:
+                    self._prompts[prompt] = await self._read_prompt(what)
+                return CompletionChoice(what.prompt, index, copy.deepcopy(self._prompts[prompt]), None)
+            case Done():
+                self._usage.wrote(what.new_tokens)
+                logprobs = None if self._asked.logprobs is None else _none(self._asked.logprobs)
+                return CompletionChoice(what.text, index, logprobs, finish_reason(what.finish_reason))
 
     def _logprobs(self, index: int, tokens: Sequence[Token]) -> CompletionLogprobs | None:
         if self._asked.logprobs is None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
-
 from minigpt_tui.server.faults import FaultBody
 
 Responses = dict[int | str, dict[str, Any]]
@@ -35,10 +33,14 @@ def some_faults(*statuses: int) -> Responses:
     return {status: {"model": FaultBody, "description": WHY[status]} for status in (401, 403, *statuses)}
 
 
-def or_events(chunk: type[BaseModel]) -> Responses:
-    """A stream in the place of a whole answer."""
+def or_events(chunk: str) -> Responses:
+    """A stream in the place of a whole answer.
+
+    Args:
+        chunk: What its events are called.
+    """
     about = (
-        f"A stream of events, each `data: ` and {chunk.__name__} as JSON; the last one is `data: [DONE]`. "
+        f"A stream of events, each `data: ` and {chunk} as JSON; the last one is `data: [DONE]`. "
         'An error in mid-stream is an event with `{"error": …}`, and then there is no `[DONE]`.'
     )
     data = {"type": "string", "description": about}

@@ -60,7 +60,7 @@ async def _evaluate_text(backend: Backend, model: Served, text: str) -> Evaluate
     try:
         (read,) = await reading.collect()
     finally:
-        await reading.aclose()
+        reading.close()
     async with backend.turn(backend.scoring):
         try:
             scored = await keeper.client.score(

@@ -5,11 +5,11 @@ server-sent events. Knows nothing of what they say.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 from fastapi import Request
-from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -25,10 +25,14 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """What stands between server and client must not hold a stream back."""
 
 
+DONE = b"data: [DONE]\n\n"
+"""What a whole stream ends with."""
+
+
 class Closing(Protocol):
     """What a stream is made from."""
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """End it."""
 
 
@@ -56,60 +60,70 @@ async def _gone(request: Request) -> None:
 
 
 async def stream(
-    request: Request, source: Closing, chunks: AsyncGenerator[str, None], fault: Callable[[MiniGPTError], Fault]
+    request: Request, source: Closing, chunks: AsyncGenerator[bytes, None], fault: Callable[[MiniGPTError], Fault]
 ) -> StreamingResponse:
-    """Answer with chunks as events, and end with `[DONE]`.
+    """Answer with events, and end with `[DONE]`.
 
-    The first one is waited for: what goes wrong before it has a status of its own. What goes wrong later is an event
-    with the error, and the last one.
+    The first ones are waited for: what goes wrong before them has a status of its own. What goes wrong later is an
+    event with the error, and the last one.
 
     Args:
         request: What is answered.
         source: Closed when the stream ends, however it does.
-        chunks: What each event holds.
+        chunks: The events, one or several at a time.
         fault: Tells what a client is told of an error of the engine's.
     """
     try:
         first = await while_wanted(request, anext(chunks))
     except BaseException:
-        await source.aclose()
+        source.close()
         raise
-    return _EventStream(source, _events(first, chunks, fault))
+    return _EventStream(source, first, chunks, fault)
 
 
 class _EventStream(StreamingResponse):
     """Closes what it streams from, also where the client leaves in the middle."""
 
-    def __init__(self, source: Closing, events: AsyncIterator[str]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers=HEADERS)
+    def __init__(
+        self,
+        source: Closing,
+        first: bytes,
+        chunks: AsyncGenerator[bytes, None],
+        fault: Callable[[MiniGPTError], Fault],
+    ) -> None:
+        super().__init__(chunks, media_type="text/event-stream", headers=HEADERS)
         self._source = source
+        self._first = first
+        self._chunks = chunks
+        self._fault = fault
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._source.aclose()
+            self._source.close()
+
+    async def stream_response(self, send: Send) -> None:
+        """Send all events, and the last one."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        last = DONE
+        try:
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async for chunk in self._chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except Fault as refused:
+            last = event(refused.body.model_dump())
+        except MiniGPTError as error:
+            last = event(self._fault(error).body.model_dump())
+        finally:
+            await self._chunks.aclose()
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
-async def _events(
-    first: str, chunks: AsyncGenerator[str, None], fault: Callable[[MiniGPTError], Fault]
-) -> AsyncGenerator[str, None]:
-    try:
-        yield event(first)
-        async for chunk in chunks:
-            yield event(chunk)
-    except Fault as refused:
-        yield event(refused.body)
-        return
-    except MiniGPTError as error:
-        yield event(fault(error).body)
-        return
-    finally:
-        await chunks.aclose()
-    yield event("[DONE]")
-
-
-def event(data: BaseModel | str) -> str:
+def event(data: object) -> bytes:
     """One event."""
-    return f"data: {data if isinstance(data, str) else data.model_dump_json()}\n\n"
+    return b"data: " + _encode(data) + b"\n\n"
+
+
+_encode = msgspec.json.Encoder().encode

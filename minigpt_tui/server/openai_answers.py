@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import BaseModel, Field, model_serializer
+import msgspec
+from pydantic import BaseModel, Field
 
 FinishReason = Literal["stop", "length"]
 
 
-class Usage(BaseModel):
+@dataclass
+class Usage:
     """How many tokens it took; a prompt counts once, however many samples it has."""
 
     prompt_tokens: int = 0
@@ -29,20 +32,22 @@ class Usage(BaseModel):
         self.total_tokens += count
 
 
-class CompletionLogprobs(BaseModel):
+@dataclass
+class CompletionLogprobs:
     """How likely each token was; logprobs are in nats, of the model's own distribution, before all filters.
 
     Attributes:
         text_offset: Where each token begins, counted in characters from the start of the prompt.
     """
 
-    tokens: list[str] = []
-    token_logprobs: list[float | None] = []
+    tokens: list[str] = field(default_factory=list)
+    token_logprobs: list[float | None] = field(default_factory=list)
     top_logprobs: list[dict[str, float] | None] | None = None
-    text_offset: list[int] = []
+    text_offset: list[int] = field(default_factory=list)
 
 
-class CompletionChoice(BaseModel):
+@dataclass
+class CompletionChoice:
     """A text, or a piece of one."""
 
     text: str
@@ -62,7 +67,23 @@ class Completion(BaseModel):
     usage: Usage | None = None
 
 
-class TopLogprob(BaseModel):
+class CompletionEvent(msgspec.Struct):
+    """The same as an event of a stream, many of which are made in a second.
+
+    Attributes:
+        usage: Left out where nobody asked for it.
+    """
+
+    id: str
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    object: Literal["text_completion"] = "text_completion"
+
+
+@dataclass
+class TopLogprob:
     """A token that could have come.
 
     Attributes:
@@ -74,13 +95,15 @@ class TopLogprob(BaseModel):
     bytes: list[int] | None
 
 
+@dataclass
 class TokenLogprob(TopLogprob):
     """A token that came."""
 
     top_logprobs: list[TopLogprob]
 
 
-class ChatLogprobs(BaseModel):
+@dataclass
+class ChatLogprobs:
     """How likely each token was."""
 
     content: list[TokenLogprob]
@@ -115,19 +138,14 @@ class ChatCompletion(BaseModel):
     usage: Usage
 
 
-class ChatDelta(BaseModel):
+class ChatDelta(msgspec.Struct, omit_defaults=True):
     """What is new; what is not new is not sent."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
 
-    @model_serializer
-    def _sent(self) -> dict[str, str]:
-        told = {"role": self.role, "content": self.content}
-        return {name: value for name, value in told.items() if value is not None}
 
-
-class ChatChunkChoice(BaseModel):
+class ChatChunkChoice(msgspec.Struct):
     """A piece of an answer."""
 
     index: int
@@ -136,15 +154,19 @@ class ChatChunkChoice(BaseModel):
     finish_reason: FinishReason | None
 
 
-class ChatChunk(BaseModel):
-    """An event of the stream of /v1/chat/completions."""
+class ChatChunk(msgspec.Struct):
+    """An event of the stream of /v1/chat/completions.
+
+    Attributes:
+        usage: Left out where nobody asked for it.
+    """
 
     id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     created: int
     model: str
     choices: list[ChatChunkChoice]
-    usage: Usage | None = None
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
 class ModelCard(BaseModel):

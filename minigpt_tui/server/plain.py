@@ -130,7 +130,7 @@ async def _write(
     try:
         return await while_wanted(request, texts.collect())
     finally:
-        await texts.aclose()
+        texts.close()
 
 
 def _generated(model: Served, text: Text, with_prompt: bool) -> Generated:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from engine.config import SamplingParams
 from engine.errors import MiniGPTError
 from engine.inference.stream import Token
-from engine.worker.protocol import Done, ParamsChanged, Started, Tokens
-from minigpt_tui.generation_stream import GenerationStream
+from engine.worker.protocol import Done, Generate, Started, Tokens
+from minigpt_tui.generation_stream import TextEvent
 from minigpt_tui.server.engine_keeper import EngineKeeper, Served
 from minigpt_tui.server.faults import Fault
 from minigpt_tui.server.limits import Limits
@@ -80,10 +80,17 @@ class Text:
 
 
 class Texts:
-    """The texts of one request: an async iterator of their events, which ends with the last of them.
+    """The texts of one request: an async iterator of their events, which ends with the last of them. It brings all at
+    once that has come since it was last asked.
 
     They line up as they are made. Whoever makes them closes them, which ends what is still being written at its next
     token, and gives up the places.
+
+    Attributes:
+        keeper: Has the engine that writes them.
+        limits: What they may not go beyond.
+        meters: Counts them.
+        model: Writes them.
 
     Raises:
         Fault: 429 where the line is full, 503 where there is no engine; and, while iterating, whatever goes wrong with
@@ -95,86 +102,149 @@ class Texts:
     ) -> None:
         keeper.check()
         tickets = line_up(line, limits, len(jobs))
-        self._keeper = keeper
-        self._limits = limits
-        self._meters = meters
-        self._model = model
+        self.keeper = keeper
+        self.limits = limits
+        self.meters = meters
+        self.model = model
+        self._events: list[Event] = []
+        self._error: Exception | None = None
+        self._news: asyncio.Future[None] | None = None
         self._left = len(jobs)
-        self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
-        self._tickets = tickets
-        self._tasks = [
-            asyncio.create_task(self._write(index, job, ticket))
-            for index, (job, ticket) in enumerate(zip(jobs, tickets, strict=True))
+        self._writing = [
+            _Writing(self, place, job, ticket) for place, (job, ticket) in enumerate(zip(jobs, tickets, strict=True))
         ]
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[list[Event]]:
         return self
 
-    async def __anext__(self) -> Event:
-        if not self._left:
-            raise StopAsyncIteration
-        event = await self._events.get()
-        if isinstance(event, Exception):
-            raise event
-        if isinstance(event.what, Done):
-            self._left -= 1
-        return event
+    async def __anext__(self) -> list[Event]:
+        while not self._events:
+            if isinstance(self._error, MiniGPTError):
+                raise self.keeper.fault(self._error, "prompt")
+            if self._error:
+                raise self._error
+            if not self._left:
+                raise StopAsyncIteration
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        events, self._events = self._events, []
+        return events
 
     async def collect(self) -> list[Text]:
         """Wait for all of them."""
-        texts = [Text() for _ in self._tasks]
-        async for index, event in self:
-            texts[index].add(event)
+        texts = [Text() for _ in range(self._left)]
+        async for events in self:
+            for place, what in events:
+                texts[place].add(what)
         return texts
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Leave what is not finished. May be called again."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for ticket in self._tickets:
-            ticket.leave()
+        for writing in self._writing:
+            writing.leave()
+        self._writing.clear()  # each knows this one, so that only the collector would find them
 
-    async def _write(self, index: int, job: Job, ticket: Ticket) -> None:
+    # What each text says.
+
+    def add(self, event: Event) -> None:
+        """Bring an event."""
+        if self._error is None:
+            self._events.append(event)
+            if isinstance(event.what, Done):
+                self._left -= 1
+            self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """Go no further."""
+        if self._error is None:
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._news and not self._news.done():
+            self._news.set_result(None)
+
+
+class _Writing:
+    """One of the texts, from its place in the line to its end: what the engine says of it comes here."""
+
+    def __init__(self, texts: Texts, place: int, job: Job, ticket: Ticket) -> None:
+        self._texts = texts
+        self._place = place
+        self._job = job
+        self._ticket = ticket
+        self._id: int | None = None
+        self._ended = False
+        ticket.turn.add_done_callback(self._begin)
+
+    def leave(self) -> None:
+        """End it, unless it has ended."""
+        if not self._ended:
+            self._texts.meters.left(self._texts.model.id)
+            self._end()
+
+    def put_nowait(self, event: TextEvent | MiniGPTError) -> None:
+        """Take what has happened."""
         try:
-            await ticket.wait()
-            async with self._generate(job) as stream:
-                async for event in stream:
-                    if isinstance(event, ParamsChanged):
-                        continue
-                    self._events.put_nowait(Event(index, event))
-                    if isinstance(event, Started):
-                        self._check(event)
-                        if job.only_read:
-                            self._events.put_nowait(Event(index, _nothing(event)))
-                            return
-                    elif isinstance(event, Done):
-                        self._meters.ended(self._model.id, event)
-        except asyncio.CancelledError:
-            self._meters.left(self._model.id)
-            raise
-        except MiniGPTError as error:
-            self._events.put_nowait(self._keeper.fault(error, "prompt"))
-        except Exception as error:
-            self._events.put_nowait(error)
-        finally:
-            ticket.leave()
+            self._take(event)
+        except Exception as error:  # it is this request's alone
+            self._fail(error)
 
-    def _generate(self, job: Job) -> GenerationStream:
-        prompt, ids = (job.prompt, None) if isinstance(job.prompt, str) else ("", job.prompt)
-        return self._keeper.client.generate(
-            prompt,
+    def _begin(self, turn: asyncio.Future[None]) -> None:
+        if self._ended or turn.cancelled():
+            return
+        try:
+            self._ask()
+        except Exception as error:
+            self._fail(error)
+
+    def _ask(self) -> None:
+        job, keeper = self._job, self._texts.keeper
+        prompt, ids = (job.prompt, None) if isinstance(job.prompt, str) else ("", tuple(job.prompt))
+        request = Generate(
+            id=keeper.client.new_id(),
+            prompt=prompt,
             prompt_tokens=ids,
-            model=self._model.source,
-            device=self._keeper.device,
-            precision=self._keeper.precision,
+            model=self._texts.model.source,
+            device=keeper.device,
+            precision=keeper.precision,
             params=job.params,
             alternatives=job.alternatives,
             template=job.template,
         )
+        self._id = request.id
+        keeper.client.follow(request, self)
+
+    def _take(self, event: TextEvent | MiniGPTError) -> None:
+        match event:
+            case Tokens():
+                self._texts.add(Event(self._place, event))
+            case Started():
+                self._check(event)
+                self._texts.add(Event(self._place, event))
+                if self._job.only_read:
+                    self._end()
+                    self._texts.add(Event(self._place, _nothing(event)))
+            case Done():
+                self._texts.meters.ended(self._texts.model.id, event)
+                self._id = None
+                self._end()
+                self._texts.add(Event(self._place, event))
+            case MiniGPTError():
+                raise event
+
+    def _fail(self, error: Exception) -> None:
+        self._end()
+        self._texts.fail(error)
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._id is not None:
+            self._texts.keeper.client.leave(self._id)
+        self._ticket.leave()
 
     def _check(self, started: Started) -> None:
-        count, most = len(started.prompt_tokens), self._limits.prompt_tokens
+        count, most = len(started.prompt_tokens), self._texts.limits.prompt_tokens
         if count > most:
             raise Fault(
                 422,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from engine.config import ENDLESS, SamplingParams
 from engine.inference.stream import Token
 from engine.worker import connection
 from engine.worker.connection import Connection, LineBuffer, MessageTooLongError, TooLong
-from engine.worker.protocol import BATCH_SECONDS, Done, ParamsChanged, SetParams, Tokens
+from engine.worker.protocol import BATCH_SECONDS, Done, Error, ParamsChanged, SetParams, Tokens, encode
 from engine.worker.writer import CATCH_UP_SECONDS, Writer
 
 
@@ -187,6 +188,39 @@ def test_the_speed_that_is_told_is_that_of_the_last_second_and_the_end_tells_the
     assert sent[-1][1].tokens_per_second == pytest.approx(1000, rel=0.05)
     writer.cancel()
     assert sent[-1][1].tokens_per_second == pytest.approx(2100 / 12, rel=0.1)
+
+
+def test_the_further_apart_messages_are_to_be_the_more_tokens_each_has(clock: Clock) -> None:
+    writer, _, sent = start(clock, pace=0.0, seconds=0.001)
+    writer.apart = 0.1
+    while clock.now < 1002.0:
+        writer.advance()
+    gaps = [after - before for (before, _), (after, _) in itertools.pairwise(sent)]
+    assert min(gaps) >= 0.1 - 1e-9
+    assert max(gaps) <= 0.1 + 0.0011
+    assert {len(event.tokens) for _, event in sent[1:]} <= {100, 101}
+
+
+def test_what_is_held_is_written_at_once_and_answers_of_other_threads_do_not_wait_for_it() -> None:
+    source, sink = os.pipe()
+    line = Connection(source, sink)
+    os.set_blocking(source, False)
+    first, second, third = (Error(id=id, kind="", message="") for id in (1, 2, 3))
+    with line.hold():
+        line.send(first)
+        line.send(second)
+        other = threading.Thread(target=line.send, args=(third,))
+        other.start()
+        other.join()
+        assert os.read(source, 1000) == encode(third)
+        line.release()
+        assert os.read(source, 1000) == encode(first) + encode(second)
+        line.send(first)
+    assert os.read(source, 1000) == encode(first)
+    line.send(second)
+    assert os.read(source, 1000) == encode(second)
+    os.close(source)
+    os.close(sink)
 
 
 def test_no_message_is_longer_than_allowed_and_no_token_is_lost(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:

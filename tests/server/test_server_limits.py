@@ -7,6 +7,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack
 
@@ -19,6 +22,25 @@ from minigpt_tui.server.line import Line, LineFull
 
 KEY = "sésame, ouvre-toi"
 BEARER = {"Authorization": f"Bearer {KEY}".encode()}
+
+
+LEAVING = """
+import collections, weakref
+from minigpt_tui.server.running import keep_all_made_so_far
+
+class Left:
+    def __init__(self):
+        self.itself = self
+
+keep_all_made_so_far()
+running, alive, most = collections.deque(maxlen=3000), weakref.WeakSet(), 0
+for _ in range(100_000):
+    running.append(Left())
+    alive.add(running[-1])
+    most = max(most, len(alive))
+print(most)
+"""
+"""Many things that run for a while and then hold nothing but themselves: the most that there were at one time."""
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +120,24 @@ def test_what_is_too_large_is_refused_before_it_is_read(narrow: Server):
     long = post(narrow, model="tiny", prompt="a fox " * 6)
     assert is_fault(long, 422, param="prompt", code="context_length_exceeded")
     assert is_fault(post(narrow, "/evaluate", model="tiny", text="a fox " * 6), 422, code="context_length_exceeded")
+    told = post(narrow, "/v1/completions", model="tiny", prompt="a fox " * 6, echo=True, stream=True)
+    assert is_fault(told, 422, param="prompt", code="context_length_exceeded")
     assert is_fault(post(narrow, prompt="a", max_length=100_001), 422, param="max_length")
     assert is_fault(post(narrow, "/v1/completions", prompt="a", n=4), 422, param="n")
     assert is_fault(post(narrow, "/v1/completions", prompt=["a"] * 4), 422, param="prompt")
+
+
+def test_a_request_whose_head_has_no_end_is_cut_off(narrow: Server):
+    address = httpx.URL(narrow.url)
+    with socket.create_connection((address.host, address.port), timeout=PATIENCE) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
+        with pytest.raises(ConnectionError):
+            client.sendall(b"X-More: " + b"a" * (32 << 20))
+
+
+def test_what_requests_leave_behind_is_collected_before_it_grows():
+    found = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 20_000
 
 
 def test_a_full_line_turns_away_and_says_when_to_come_again(narrow: Server):

@@ -4,6 +4,9 @@
 
 .DEFAULT_GOAL := run
 
+# With it every process of the tests would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/.made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -26,10 +28,12 @@ class Result(NamedTuple):
 
 
 @pytest.fixture
-def cli(capsys):
-    """Run a command in this process: its status, stdout and stderr."""
+def cli(capsys, monkeypatch):
+    """Run a command in this process: its status, stdout and stderr. `stdin` is what comes through a pipe."""
 
-    def command(*words: object) -> Result:
+    def command(*words: object, stdin: str | None = None) -> Result:
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
         capsys.readouterr()
         status = run(root, [str(word) for word in words], PROG_NAME)
         return Result(status, *capsys.readouterr())

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def generate(cli, tiny_model):
-    return lambda *words: cli("generate", *words, "--model", tiny_model)
+    return lambda *words, **piped: cli("generate", *words, "--model", tiny_model, **piped)
 
 
 def test_the_same_seed_gives_the_same_text_and_only_text_is_on_stdout(generate):
@@ -93,11 +93,11 @@ def test_samples_that_are_written_together_are_what_each_alone_would_be(generate
         assert {record["finish_reason"] for record in together} == {"stop"}
 
 
-def test_samples_are_the_same_bytes_together_in_turns_and_one_after_the_other(shell, generate, tiny_model, monkeypatch):
+def test_samples_are_the_same_bytes_together_in_turns_and_one_after_the_other(generate, monkeypatch):
     words = ("The", "-n", 40, "-t", 1.7, "--seed", 3, "--stop", "go", "--num-samples", 5)
     alone = generate(*words, "--pace", 1e6)
     assert alone.out.count("\n\n") >= 4
-    assert shell("generate", *words, "--model", tiny_model) == alone
+    assert generate(*words) == alone
     monkeypatch.setattr("engine.inference.together.MOST_TOGETHER", 2)
     assert generate(*words) == alone
     monkeypatch.setattr("minigpt_tui.cli.writing.MOST_HELD", 25)  # five tokens of each
@@ -196,13 +196,13 @@ def test_stdin_is_the_prompt_where_none_is_given(shell, generate, tiny_model):
 
 
 @pytest.mark.posix
-def test_ctrl_c_keeps_the_text_and_leaves_with_130(shell, tiny_model):
+def test_ctrl_c_keeps_the_text_and_leaves_with_130(shell, generate, tiny_model):
     words = ("generate", "The", "-n", -1, "-t", 0, "--model", tiny_model)
     stopped = shell(*words, "--pace", 20, interrupt_after="f")
     assert stopped.status == 130
     assert stopped.out.endswith("\n")
     assert "Traceback" not in stopped.err
-    whole = shell("generate", "The", "-n", 400, "-t", 0, "--model", tiny_model)
+    whole = generate("The", "-n", 400, "-t", 0)
     assert whole.out.startswith(stopped.out[:-1])
 
 
@@ -289,9 +289,9 @@ def test_json_cannot_steer_a_terminal_and_still_holds_the_exact_text(capsys):
     assert json.loads(line) == {"text": exact, "loss": None}
 
 
-def test_interactive_takes_prompts_and_settings(shell, generate, tiny_model):
+def test_interactive_takes_prompts_and_settings(generate):
     lines = "The fox\n/temperature 0.5\n/top-k 3\nThe fox\n/seed\n/nonsense 3\n/top_p 7\n/settings\n\n//help\n"
-    talk = shell("generate", "--interactive", "-n", 10, "--seed", 5, "--model", tiny_model, stdin=lines)
+    talk = generate("--interactive", "-n", 10, "--seed", 5, stdin=lines)
     assert talk.status == 0
     texts = [
         generate("The fox", "-n", 10, "--seed", 5),

@@ -93,8 +93,8 @@ def test_a_history_that_cannot_be_written_costs_no_text(cli, tiny):
     assert result.err.count("could not be kept") == 1
 
 
-def test_conversations_are_kept_too(shell, tiny):
-    result = shell("generate", "--interactive", "--record", "--model", tiny, "-n", 5, "--seed", 1, stdin="ab\nba\n")
+def test_conversations_are_kept_too(cli, tiny):
+    result = cli("generate", "--interactive", "--record", "--model", tiny, "-n", 5, "--seed", 1, stdin="ab\nba\n")
     assert result.status == 0
     with Store() as store:
         assert [text.prompt for text in store.every()] == ["ba", "ab"]

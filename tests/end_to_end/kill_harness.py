@@ -108,7 +108,7 @@ def kill_and_resume(run: RunDirectory, chance: random.Random, most: int) -> Coun
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         while runs.read_run(run.path).is_under_way:
-            time.sleep(0.005)
+            time.sleep(0.02)
         if runs.read_run(run.path).state == "finished":
             break
         where[moment] += 1
@@ -126,7 +126,7 @@ def pid_of(run: RunDirectory) -> int:
     while (pid := run.read_status().pid) == os.getpid():  # written by the launcher
         if time.monotonic() > until or not runs.read_run(run.path).is_under_way:
             raise Failed(f"{run.name} does not start: {runs.read_run(run.path).reason}")
-        time.sleep(0.005)
+        time.sleep(0.02)
     return pid
 
 
@@ -139,13 +139,14 @@ def wait_for(run: RunDirectory, moment: str, chance: random.Random) -> bool:
     while run.read_status().state == "starting":
         if time.monotonic() > until or not runs.read_run(run.path).is_under_way:
             raise Failed(f"{run.name} does not begin: {runs.read_run(run.path).reason}")
-        time.sleep(0.005)
+        time.sleep(0.02)
     if moment == "training":
         time.sleep(chance.uniform(0.0, 0.7))
     else:
         while not any((run.path / "checkpoints").glob(".*")):
             if run.read_status().state != "running":
                 return False
+            time.sleep(0.001)
         time.sleep(chance.uniform(0.0, 0.03))
     return runs.read_run(run.path).is_under_way
 
@@ -178,7 +179,7 @@ def wait_for_end(run: RunDirectory) -> None:
     while (info := runs.read_run(run.path)).is_under_way:
         if time.monotonic() > until:
             raise Failed(f"{run.name} does not end")
-        time.sleep(0.01)
+        time.sleep(0.05)
     if info.state != "finished":
         raise Failed(f"{run.name} has {info.state}: {info.reason}\n{(run.path / 'log.txt').read_text()}")
 

@@ -93,7 +93,7 @@ async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.04)  # most look at a screen, which is drawn for it
 
 
 async def open_training(pilot, *, chosen: str = "") -> None:

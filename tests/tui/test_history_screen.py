@@ -59,10 +59,10 @@ def kept(own_home):
 
 
 async def until(is_so, seconds: float = 10.0) -> None:
-    for _ in range(int(seconds / 0.01)):
+    for _ in range(int(seconds / 0.04)):
         if is_so():
             return
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.04)
     raise AssertionError("it did not come about")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from run_maker import until
 from textual.app import App
 from textual.pilot import Pilot
 
@@ -114,11 +115,15 @@ def row_of(app: App[Any], key: str) -> str:
 
 
 async def settled(pilot: Pilot[Any], words: str = "") -> None:
-    """Until everything that was begun is done, and some words are on the screen."""
-    for _ in range(200):
-        await pilot.pause(0.01)
-        if words in picture(pilot.app):
+    """Until everything that was begun is done, and some words are on the screen.
+
+    It sleeps between its looks: a pause of the pilot asks every field of the form whether it has done its work.
+    """
+    await pilot.pause(0.01)
+    for _ in range(500):
+        if not words or words in picture(pilot.app):
             break
+        await asyncio.sleep(0.02)
     else:
         raise AssertionError(f"{words!r} is not on the screen:\n{picture(pilot.app)}")
     await pilot.pause()
@@ -418,8 +423,7 @@ async def test_a_change_gives_up_the_step_that_is_being_timed_and_times_another(
     async with app.run_test(size=WIDE) as pilot:
         await settled(pilot, "alphabet of 62")
         await settled(pilot, "measuring how long a step takes")
-        while not engine.measured:
-            await pilot.pause(0.01)
+        await until(lambda: engine.measured)
         before = len(engine.measured)
         await focus(pilot, "batch_size")
         engine.seconds = 0.0
@@ -438,8 +442,7 @@ async def test_leaving_gives_up_the_step_that_is_being_timed(engine):
     engine.seconds = 30.0
     app = FormApp()
     async with app.run_test(size=WIDE) as pilot:
-        while not engine.measured:
-            await pilot.pause(0.01)
+        await until(lambda: engine.measured)
         await pilot.press("escape", "escape")
         await settled(pilot)
         assert app.ended is None
@@ -461,9 +464,9 @@ async def test_a_step_is_really_timed(own_home):
     for name, value in {"n_layer": 1, "n_head": 2, "n_embd": 32, "block_size": 16, "batch_size": 2}.items():
         draft.set(name, value)
     app = FormApp(draft=draft)
-    async with app.run_test(size=WIDE) as pilot:
-        for _ in range(3000):
-            await pilot.pause(0.02)
+    async with app.run_test(size=WIDE):
+        for _ in range(300):
+            await asyncio.sleep(0.2)
             if "tokens/s on cpu" in picture(app):
                 break
         assert f"for {PRESETS['nano'].steps:,} steps (at " in picture(app)
@@ -476,14 +479,9 @@ async def test_whoever_leaves_ends_the_process_that_times_a_step(own_home):
 
     app = FormApp()
     async with app.run_test(size=WIDE) as pilot:
-        while not of_ours():
-            await pilot.pause(0.02)
+        await until(of_ours, 60)
         await pilot.press("escape", "escape")
-        for _ in range(200):
-            await pilot.pause(0.02)
-            if not of_ours():
-                break
-        assert not of_ours()
+        await until(lambda: not of_ours())
         assert app.ended is None
 
 
@@ -510,8 +508,7 @@ async def test_going_on_from_a_model_takes_its_shape_and_its_tokenizer(engine):
     async with app.run_test(size=WIDE) as pilot:
         await settled(pilot, "alphabet of 62")
         await focus(pilot, "base")
-        while not app.form._models:
-            await pilot.pause(0.01)
+        await until(lambda: app.form._models)
         await pilot.press("enter")
         await settled(pilot, "3.2M · char")
         await pilot.press("down", "enter")

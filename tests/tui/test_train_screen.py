@@ -586,7 +586,7 @@ async def test_help_and_palette_have_the_keys_of_the_screen(make_app, make_run):
         assert any(line.startswith("space") and "pause, resume" in line for line in lines)
         await pilot.press("escape", "colon", *"extend")
         await until(lambda: "Extend  (e)" in shown(pilot.app, "CommandList"))
-        await pilot.press(*("backspace",) * 6, *"again")
+        await pilot.press("ctrl+u", *"again")
         await settled(pilot)
         again = [line for line in shown(pilot.app, "CommandList").splitlines() if "Same again" in line]
         assert again

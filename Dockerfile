@@ -4,8 +4,9 @@
 #     docker build -t minigpt-tui:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
 #
 # PyTorch's CUDA builds bring all that they need but the driver, so one small base serves both. EXTRAS names the optional
-# parts, as in pip install 'minigpt-tui[serve,track]'; PACKAGES names packages of Debian's, such as the compiler that
-# training on a GPU is faster with ("gcc libc6-dev"). More in docs/containers.md.
+# parts, as in pip install 'minigpt-tui[serve,track]'; PACKAGES names packages of Debian's: the C compiler, 200 MB, that
+# builds what texts are written with on the CPU, for the processor that the container then runs on, and that training on
+# a GPU is faster with. PACKAGES="" does without. More in docs/containers.md.
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS build
@@ -24,7 +25,7 @@ ARG EXTRAS=serve
 RUN /opt/minigpt/bin/pip install --constraint /src/constraints.txt "/src[${EXTRAS}]"
 
 FROM python:${PYTHON}-slim
-ARG PACKAGES=""
+ARG PACKAGES="gcc libc6-dev"
 # hadolint ignore=DL3008,SC2086
 RUN if [ -n "${PACKAGES}" ]; then \
         apt-get update && apt-get install --yes --no-install-recommends ${PACKAGES} && rm -rf /var/lib/apt/lists/*; fi

@@ -57,7 +57,7 @@ print(loaded - before, process.memory_info().rss - before)
 
 
 def timed(threads: int, work: Callable[..., object], *arguments: object) -> float:
-    """Seconds that something takes with a number of threads."""
+    """Seconds that something takes with a number of threads of torch."""
     torch.set_num_threads(threads)
     began = time.perf_counter()
     work(*arguments)
@@ -70,12 +70,12 @@ def measure_decode(model: LoadedModel, writers: Sequence[Peer], tokens: int, rou
     tokens = min(tokens, model.config.block_size - max(map(len, prompts)))
     speeds: dict[Peer, list[float]] = {peer: [] for peer in writers}
     for peer in writers:
-        timed(peer.threads, peer.write, prompts[0], 20 if peer.slow else tokens, rounds)
+        timed(peer.torch_threads, peer.write, prompts[0], 20 if peer.slow else tokens, rounds)
     for seed in range(rounds):
         prompt = prompts[seed % len(prompts)]
         for peer in writers if seed % 2 == 0 else reversed(writers):
             if not peer.slow or seed < SLOW_ROUNDS:
-                speeds[peer].append(tokens / timed(peer.threads, peer.write, prompt, tokens, seed))
+                speeds[peer].append(tokens / timed(peer.torch_threads, peer.write, prompt, tokens, seed))
     return [
         {
             "peer": peer.name,
@@ -105,8 +105,8 @@ def measure_first(loaded: Sequence[tuple[LoadedModel, Peer]], other: Peer, round
     seconds: list[list[float]] = [[] for _ in range(len(loaded) + 1)]
     for prompt in prompts:
         for number, (model, peer) in enumerate(loaded):
-            seconds[number].append(timed(peer.threads, peers.first_token, model, prompt))
-        seconds[-1].append(timed(other.threads, other.write, prompt, 1, 0))
+            seconds[number].append(timed(peer.torch_threads, peers.first_token, model, prompt))
+        seconds[-1].append(timed(other.torch_threads, other.write, prompt, 1, 0))
     names = [(peer.name, peer.precision) for _, peer in loaded] + [(other.name, other.precision)]
     return [
         {
@@ -129,7 +129,7 @@ def measure_together(loaded: Sequence[tuple[LoadedModel, Peer]], tokens: int, ro
         unguessed = peers.ours(model, speculate=False)
         speeds: list[tuple[float, ...]] = []
         for seed in range(rounds + 1):
-            alone = [length / timed(peer.threads, each.write, prompt, length, seed) for each in (peer, unguessed)]
+            alone = [length / timed(peer.torch_threads, each.write, prompt, length, seed) for each in (peer, unguessed)]
             began = time.perf_counter()
             written = peers.together(model, prompt, length, SAMPLES, seed)
             speeds.append((written / (time.perf_counter() - began), *alone))

@@ -36,6 +36,7 @@ class Peer:
         precision: Of its weights.
         write: What is timed.
         threads: As many as it computes with.
+        torch_threads: As many as torch has meanwhile.
         slow: Whether a few rounds must do.
     """
 
@@ -43,6 +44,7 @@ class Peer:
     precision: str
     write: Write
     threads: int
+    torch_threads: int
     slow: bool = False
 
 
@@ -56,7 +58,7 @@ def ours(model: LoadedModel, *, speculate: bool = True) -> Peer:
             written += sum(1 for _ in Generation(model, prompt, params, speculate=speculate))
             seed += 1_000_000
 
-    return Peer("minigpt-tui", model.precision, write, torch.get_num_threads())
+    return Peer("minigpt-tui", model.precision, write, model.decoder.threads, torch.get_num_threads())
 
 
 def first_token(model: LoadedModel, prompt: list[int]) -> None:
@@ -105,7 +107,7 @@ def transformers(path: Path, threads: int) -> Peer:
                 pad_token_id=0,
             )
 
-    return Peer("transformers", "fp32", write, threads)
+    return Peer("transformers", "fp32", write, threads, threads)
 
 
 def recomputing(model: LoadedModel, threads: int) -> Peer:
@@ -119,7 +121,7 @@ def recomputing(model: LoadedModel, threads: int) -> Peer:
             logits = model.gpt(ids[:, -model.config.block_size :])[:, -1] / TEMPERATURE
             ids = torch.cat((ids, torch.multinomial(logits.softmax(-1), 1, generator=generator)), dim=1)
 
-    return Peer("no cache", "fp32", write, threads, slow=True)
+    return Peer("no cache", "fp32", write, threads, threads, slow=True)
 
 
 def llama_cpp_peers(name: str, folder: Path, threads: int, say: Callable[[str], None]) -> Iterator[Peer]:
@@ -168,7 +170,7 @@ def _llama_cpp(path: Path, label: str, threads: int) -> Peer:
             next_ids = (token,)
         lib.llama_sampler_free(sampler)
 
-    return Peer("llama.cpp", label, write, threads)
+    return Peer("llama.cpp", label, write, threads, threads)
 
 
 def load_ours(name: str, precisions: Sequence[str], threads: int) -> dict[str, tuple[LoadedModel, Peer]]:
@@ -179,7 +181,7 @@ def load_ours(name: str, precisions: Sequence[str], threads: int) -> dict[str, t
     for precision in precisions:
         model = load_model(name, "cpu", precision)
         model.prepare_to_write()
-        torch.set_num_threads(min(threads, torch.get_num_threads()))
+        model.decoder.threads = min(threads, model.decoder.threads)
         peer = ours(model)
         peer.write([model.tokenizer.eot_id], min(WARM_UP_TOKENS, model.config.block_size - 1), WARM_UP_SEED)
         loaded[precision] = model, peer

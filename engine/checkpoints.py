@@ -98,8 +98,9 @@ class LoadedModel:
 
     @functools.cached_property
     def draft_table(self) -> DraftTable | None:
-        """What guesses at the model's texts are drawn from; None without one."""
-        return find_table(self.path) if self.path is not None else None
+        """What guesses at the model's texts are drawn from; None without one that fits."""
+        table = find_table(self.path) if self.path is not None else None
+        return table if table is not None and table.vocab_size <= self.config.vocab_size else None
 
     @functools.cached_property
     def tempo(self) -> Tempo:

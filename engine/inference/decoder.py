@@ -67,7 +67,7 @@ class Decoder:
 
     Attributes:
         precision: fp32, bf16, fp16 or int8.
-        is_native: Whether a pass is one call.
+        library: What reads in one call, and draws; None where torch does.
         rows_alike: Whether a row's logits do not depend on how many rows are read with it.
         slots: Keys and values of each text.
     """
@@ -84,11 +84,10 @@ class Decoder:
         layout = lay_out(gpt)
         self.config, self.device = gpt.config, layout.device
         self.precision = precision or PRECISIONS.get(layout.dtype, "fp32")
-        library = building.find().library if make is None and self._can_be_native(layout.dtype) else None
-        self.is_native = library is not None
+        self.library = building.find().library if make is None and self._can_be_native(layout.dtype) else None
         self._pass: Pass
-        if library is not None:
-            self._pass = NativePass(library, layout, self.precision)
+        if self.library is not None:
+            self._pass = NativePass(self.library, layout, self.precision)
         else:
             dtype = stream_dtype(self.device, layout.dtype)
             if make is None:
@@ -100,6 +99,11 @@ class Decoder:
 
     def _can_be_native(self, dtype: torch.dtype) -> bool:
         return self.device.type == "cpu" and self.precision in KINDS and dtype != torch.float64
+
+    @property
+    def is_native(self) -> bool:
+        """Whether a pass is one call."""
+        return self.library is not None
 
     @property
     def threads(self) -> int:

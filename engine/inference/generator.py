@@ -7,6 +7,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
+from ctypes import CDLL
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,9 @@ from engine.inference.slots import Slot
 from engine.inference.stream import Alternative, TextStream, Token
 from engine.inference.tempo import Hope, Tempo
 from engine.inference.window import window_start
+
+NO_FILTERS = (0, 1.0, 0.0, 1.0)
+"""Top-k, top-p, min-p and repetition penalty that change nothing."""
 
 
 class Drawn(NamedTuple):
@@ -55,6 +59,11 @@ class Wanted(NamedTuple):
         """How many rows count."""
         return 1 + len(self.guesses)
 
+    @property
+    def library(self) -> CDLL | None:
+        """What draws: the library that reads, for settings that filter nothing; None for torch."""
+        return self.generation.decoder.library if self.key[1:] == NO_FILTERS else None
+
     def noise(self, rows: int) -> Tensor:
         """The noise of the next positions, (rows, V)."""
         return self.generation.noise.rows(self.generation.position, rows)
@@ -68,8 +77,6 @@ class Wanted(NamedTuple):
 
     def top(self, logprobs: Tensor, filtered: Tensor) -> list[tuple[Alternative, ...]]:
         """The likeliest tokens of each row, of (rows, V) logprobs, with their shares after the filters."""
-        if not self.alternatives:
-            return [()] * len(logprobs)
         values, ids = logprobs.topk(self.alternatives)
         piece = self.generation.model.tokenizer.piece
         drawn = shares(filtered, self.params.temperature).gather(1, ids).tolist()
@@ -140,6 +147,7 @@ class Generation:
         self._draft = Draft(model.draft_table, self.tokens) if self.speculates else None
         self._ahead: deque[Drawn] = deque()
         self._slot: Slot | None = None
+        self._begin = self._held = 0  # where its window begins, and how many of its tokens the slot surely holds
         self._seen: Tensor | None = None
         self._seen_to = 0
 
@@ -241,7 +249,7 @@ class Generation:
     def slot(self) -> Slot:
         """Where its keys and values are."""
         if self._slot is None:
-            self._slot = self.decoder.slots.take(self, self._window())
+            self._slot, self._held = self.decoder.slots.take(self, self._window()), 0
         return self._slot
 
     @property
@@ -251,8 +259,11 @@ class Generation:
 
     def behind(self) -> list[int]:
         """The tokens of the window that the slot does not hold, the last one always among them."""
-        window = self._window()
-        return window[self.slot.keep(window[:-1]) :]
+        slot, begin = self.slot, window_start(len(self.tokens), self.model.config.block_size)
+        if begin != self._begin:
+            self._begin, self._held = begin, 0
+        self._held = slot.keep(self.tokens[begin + self._held : -1], self._held)
+        return self.tokens[begin + self._held :]
 
     def guesses(self, count: int) -> list[int]:
         """At most so many tokens that may come next."""

@@ -40,9 +40,17 @@ class Slot:
         self.lease = 0  # counts who had it
         self.layers: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def keep(self, tokens: Sequence[int]) -> int:
-        """Forget all but what is the beginning of `tokens`; returns how many of these are held then."""
-        shared = _shared(self.held, tokens)
+    def keep(self, tokens: Sequence[int], sure: int = 0) -> int:
+        """Forget all but what is the beginning of a text.
+
+        Args:
+            tokens: The text's, but for the first ones.
+            sure: How many these are; they are known to be held.
+
+        Returns:
+            How many of the text's tokens are held.
+        """
+        shared = sure + _shared(self.held[sure:], tokens)
         del self.held[shared:]
         return shared
 

@@ -13,7 +13,7 @@ UNTOLD = 1.0
 """Stands for a logprob that is not known: an engine of ours tells all of them, a server may tell none."""
 
 
-class Alternative(msgspec.Struct, frozen=True, omit_defaults=True):
+class Alternative(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A token that could have come here.
 
     Attributes:
@@ -29,7 +29,7 @@ class Alternative(msgspec.Struct, frozen=True, omit_defaults=True):
     drawn: float = 0.0
 
 
-class Token(msgspec.Struct, frozen=True, omit_defaults=True):
+class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One token that was written.
 
     Attributes:

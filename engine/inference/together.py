@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine.inference.decoder import CHUNK
 from engine.inference.generator import Drawn, Generation, Wanted
+from engine.inference.native.drawing import draw as native_draw
 from engine.inference.sampling import draw, entropies, filter_logits
 
 MOST_TOGETHER = 64
@@ -73,8 +74,10 @@ def _choices(generations: Sequence[Generation]) -> list[int]:
     if not all(generation.speculates for generation in generations):
         return [1]
     room = max(generation.room for generation in generations)
-    few = [4, 8] if len(generations) == 1 else [1, 4, 8]  # of one alone, four take as long as one
-    return [rows for rows in few if rows <= room] or [1]
+    possible = [1, 2, 4, 8]
+    if not generations[0].decoder.is_native:  # of one text alone, four take as long as one
+        possible = [4, 8] if len(generations) == 1 else [1, 4, 8]
+    return [rows for rows in possible if rows <= room] or [1]
 
 
 def _draw(texts: Sequence[tuple[Generation, list[int]]], logits: Tensor) -> None:
@@ -99,31 +102,51 @@ def _draw(texts: Sequence[tuple[Generation, list[int]]], logits: Tensor) -> None
 
 
 def _drawn(wanted: Sequence[Wanted], logits: Tensor) -> list[list[Drawn]]:
-    """What is drawn in the rows of texts whose settings are alike."""
-    params, most = wanted[0].params, max(each.rows for each in wanted)
-    S, V = len(wanted), logits.shape[-1]
-    flat = logits[:, :most].reshape(S * most, V)
-    noise = torch.stack([each.noise(most) for each in wanted]).view(S * most, V) if S > 1 else wanted[0].noise(most)
-    seen = None
-    if params.repetition_penalty != 1.0:
-        seen = torch.stack([each.seen(most) for each in wanted]).view(S * most, V)
-    filtered = filter_logits(flat, params, seen)
-    ids = draw(filtered, params.temperature, noise)  # (S R,)
-    logprobs = flat.log_softmax(dim=-1)
-    own = logprobs.gather(1, ids[:, None])  # (S R, 1)
-    drawn, chosen = ids.tolist(), own[:, 0].tolist()
-    ranks, spread = [0] * len(drawn), [0.0] * len(drawn)
-    if any(each.alternatives for each in wanted):
-        ranks = ((logprobs > own).sum(dim=-1) + 1).tolist()
-        spread = entropies(logprobs).tolist()
+    """What is drawn in the rows of texts whose settings are alike, of (S, R, V) logits."""
+    most = max(each.rows for each in wanted)
+    logits, native, filtered = logits[:, :most], None, None
+    if library := wanted[0].library:
+        noise = [each.noise(most) for each in wanted]
+        native = native_draw(library, logits, wanted[0].params.temperature, noise)
+        drawn, chosen = native.ids, native.logprobs
+    else:
+        filtered = _filtered(wanted, logits)
+        drawn, chosen = _drawn_by_torch(wanted, logits, filtered)
     found = []
     for text, each in enumerate(wanted):
         first = text * most
-        rows = slice(first, first + each.come_true(drawn[first : first + each.rows]) + 1)
-        tops = each.top(logprobs[rows], filtered[rows])
-        told = zip(drawn[rows], chosen[rows], tops, ranks[rows], spread[rows], strict=True)
-        if each.alternatives:
-            found.append([Drawn(*row) for row in told])
-        else:
-            found.append([Drawn(token, logprob, ()) for token, logprob, *_ in told])
+        count = each.come_true(drawn[first : first + each.rows]) + 1
+        rows = list(zip(drawn[first : first + count], chosen[first : first + count], strict=True))
+        if not each.alternatives:
+            found.append([Drawn(token, logprob, ()) for token, logprob in rows])
+            continue
+        own = logits[text, :count]
+        logprobs = native.all_logprobs(own, first) if native else own.log_softmax(dim=-1)
+        others = filtered[text] if filtered is not None else _filtered([each], logits[text : text + 1])[0]
+        found.append(_beside(each, rows, logprobs, others[:count]))
     return found
+
+
+def _filtered(wanted: Sequence[Wanted], logits: Tensor) -> Tensor:
+    """The logits that texts whose settings are alike are drawn from, of (S, R, V) logits: (S, R, V)."""
+    params, (S, R, V) = wanted[0].params, logits.shape
+    seen = None
+    if params.repetition_penalty != 1.0:
+        seen = torch.stack([each.seen(R) for each in wanted]).view(S * R, V)
+    return filter_logits(logits.reshape(S * R, V), params, seen).view(S, R, V)
+
+
+def _drawn_by_torch(wanted: Sequence[Wanted], logits: Tensor, filtered: Tensor) -> tuple[list[int], list[float]]:
+    """Ids and logprobs of S R rows, of (S, R, V) logits."""
+    noise = torch.stack([each.noise(logits.shape[1]) for each in wanted])
+    ids = draw(filtered, wanted[0].params.temperature, noise)  # (S, R)
+    own = logits.log_softmax(dim=-1).gather(2, ids[..., None])
+    return ids.flatten().tolist(), own.flatten().tolist()
+
+
+def _beside(wanted: Wanted, rows: Sequence[tuple[int, float]], logprobs: Tensor, filtered: Tensor) -> list[Drawn]:
+    """Drawn tokens with what could have come in their places, of (R, V) logprobs and filtered logits."""
+    own = logprobs.gather(1, torch.tensor([[token] for token, _ in rows], device=logprobs.device))
+    ranks = ((logprobs > own).sum(dim=-1) + 1).tolist()
+    told = zip(rows, wanted.top(logprobs, filtered), ranks, entropies(logprobs).tolist(), strict=True)
+    return [Drawn(token, logprob, top, rank, entropy) for (token, logprob), top, rank, entropy in told]

@@ -76,6 +76,7 @@ class Tokenizer:
         self._ids = plain if self.kind == "char" else {}
         self.alphabet: frozenset[str] | None = frozenset(plain) if self.kind == "char" else None
         self.prefix = prefix_of(backend) if self.kind == "bpe" else ()
+        self._bytes: dict[int, bytes] = {}  # of the tokens that were asked for
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.kind}, vocab_size={self.vocab_size})"
@@ -181,11 +182,18 @@ class Tokenizer:
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes that a token stands for; b"" for what begins or ends a text, and outside the vocabulary."""
+        if id not in self._bytes:
+            if not 0 <= id < self.vocab_size:
+                return b""
+            self._bytes[id] = self._bytes_of(id)
+        return self._bytes[id]
+
+    def _bytes_of(self, id: int) -> bytes:
         if id == self.eot_id or id in self.prefix:
             return b""
         if id in self._added:
             return self._added[id].encode()
-        token = self._backend.id_to_token(id) if 0 <= id < self.vocab_size else None
+        token = self._backend.id_to_token(id)
         if token is None:
             return b""
         if self.kind == "char":

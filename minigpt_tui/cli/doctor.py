@@ -20,6 +20,7 @@ import engine
 from engine.catalog import find_checkpoint, list_checkpoints, verify_checkpoint
 from engine.errors import MiniGPTError
 from engine.folders import bundled_checkpoints
+from engine.inference.native import building
 from minigpt_tui.cli.streams import write_json, write_line
 from minigpt_tui.columns import columns
 from minigpt_tui.paths import homes, places
@@ -60,12 +61,12 @@ class Finding(NamedTuple):
 @click.command()
 @click.option("--json", "as_lines", is_flag=True, help="Print one JSON object per line of the report.")
 def doctor(as_lines: bool) -> None:
-    """Check Python, torch, device, terminal, folders and models, and say how to mend what is wrong.
+    """Check Python, torch, device, kernels, terminal, folders and models, and say how to mend what is wrong.
 
     The exit status is 1 when something fails; a warning is nothing to worry about.
     """
     findings = []
-    for check in (check_python, check_torch, check_terminal, check_folders, check_models):
+    for check in (check_python, check_torch, check_kernels, check_terminal, check_folders, check_models):
         for finding in _guarded(check):
             findings.append(finding)
             if as_lines:
@@ -128,6 +129,21 @@ def _device(found: dict[str, Any]) -> Finding:
     if shutil.which("nvidia-smi"):
         return Finding("device", "warn", f"cpu, {threads}; the GPU is not seen: does nvidia-smi show it?")
     return Finding("device", "ok", f"cpu, {threads}")
+
+
+def check_kernels() -> Iterator[Finding]:
+    """Whether texts are written by what was built for this processor; it is built where it is not there yet."""
+    found = building.find()
+    if found.library is None:
+        mend = f": {found.mend}" if found.mend else ""
+        text = f"{found.says}, so on the CPU PyTorch alone writes texts, which takes longer{mend}"
+        yield Finding("kernels", "warn" if mend else "ok", text)
+        return
+    kinds = found.library.built_for()
+    names = [name for number, name in building.NUMBERS.items() if kinds & number]
+    instructions = f"instructions for {' and '.join(names)}" if names else "no instructions for bf16 and int8"
+    compiler = building.version(building.find_compiler())
+    yield Finding("kernels", "ok", f"built by {compiler} for this processor, with {instructions}")
 
 
 def check_terminal() -> Iterator[Finding]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 
+from engine.inference.native import building
 from minigpt_tui.cli import doctor
 
 
@@ -25,11 +28,20 @@ def whole(monkeypatch, own_home, tiny_model):
     }
     done = subprocess.CompletedProcess([], 0, json.dumps(answer), "")
     monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: done)
+    built_with(monkeypatch, 3)
     bundled = own_home.parent / "bundled"
     shutil.copytree(tiny_model, bundled / "shakespeare")
     monkeypatch.setattr("engine.folders.bundled_checkpoints", lambda: bundled)
     monkeypatch.setattr(doctor, "bundled_checkpoints", lambda: bundled)
     return bundled
+
+
+def built_with(monkeypatch, kinds):
+    """Kernels are there, with instructions for these kinds of numbers."""
+    library = SimpleNamespace(built_for=lambda: kinds)
+    monkeypatch.setattr(building, "find", lambda: building.Native(library, "pass-1", "built by /usr/bin/cc"))
+    monkeypatch.setattr(building, "find_compiler", lambda: ["/usr/bin/cc"])
+    monkeypatch.setattr(building, "version", lambda compiler: "cc (Debian 12.2.0-14) 12.2.0")
 
 
 def findings(result):
@@ -44,7 +56,8 @@ def test_where_all_is_well_it_says_so_and_leaves_with_0(cli, whole):
     result = cli("doctor", "--json")
     assert failures(result) == []
     assert result.status == 0
-    assert {"python", "torch", "device", "terminal", "folder", "model"} <= {f["subject"] for f in findings(result)}
+    subjects = {finding["subject"] for finding in findings(result)}
+    assert {"python", "torch", "device", "kernels", "terminal", "folder", "model"} <= subjects
     lines = cli("doctor").out.splitlines()
     assert all(line.split()[0] in ("ok", "warn") for line in lines)
 
@@ -64,6 +77,48 @@ def test_it_tries_the_torch_that_is_installed(cli):
     assert (torch.subject, device.subject) == ("torch", "device")
     assert "imported in" in torch.text
     assert "threads" in device.text
+
+
+@pytest.mark.parametrize(
+    ("kinds", "has"),
+    [
+        (3, "instructions for bf16 and int8"),
+        (2, "instructions for int8"),
+        (0, "no instructions for bf16 and int8"),
+    ],
+)
+def test_kernels_that_were_built_are_told_with_what_the_processor_has(kinds, has, monkeypatch):
+    built_with(monkeypatch, kinds)
+    text = f"built by cc (Debian 12.2.0-14) 12.2.0 for this processor, with {has}"
+    assert list(doctor.check_kernels()) == [("kernels", "ok", text)]
+
+
+def test_it_finds_the_kernels_that_are_here_without_torch():
+    (finding,) = doctor.check_kernels()
+    if building.find().library is not None:
+        assert finding.state == "ok"
+        assert finding.text.startswith(
+            f"built by {building.version(building.find_compiler())} for this processor, with "
+        )
+    script = (
+        "import sys; sys.modules['torch'] = None; from minigpt_tui.cli import doctor; print(*doctor.check_kernels())"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == str(finding)
+
+
+@pytest.mark.parametrize(
+    ("says", "mend", "state"),
+    [("there is no C compiler", "install gcc or clang", "warn"), ("MINIGPT_NATIVE is off", "", "ok")],
+)
+def test_without_kernels_it_says_why_and_what_to_do(says, mend, state, cli, whole, monkeypatch):
+    monkeypatch.setattr(building, "find", lambda: building.Native(None, "", says, mend))
+    result = cli("doctor", "--json")
+    (finding,) = (finding for finding in findings(result) if finding["subject"] == "kernels")
+    assert finding["state"] == state
+    assert finding["text"].startswith(f"{says}, so on the CPU PyTorch alone writes texts")
+    assert finding["text"].endswith(mend)
+    assert result.status == 0
 
 
 def test_a_damaged_bundled_model_fails(cli, whole):

@@ -36,11 +36,18 @@ class Owner:
     """Has a slot."""
 
 
+PIECES = (
+    [1] * 4 + [24] + ([1] * 8 + [24]) * 9,  # one by one about each multiple of 32, where kernels cut
+    [2, 3, 2, 3, 22], [4, 4, 24], [5, 1, 8, 19], [13], [64, 7], [255, 1],
+)  # fmt: skip
+"""In what pieces a text of 300 tokens is read."""
+
+
 def wide(config, **changes):
-    """A configuration in float32 with sums long enough for kernels to cut them."""
-    return make(
-        config.replace(n_embd=256, n_head=4, n_kv_head=2 if config.family in ("qwen3", "llama") else 0, **changes)
-    ).float()
+    """A configuration in float32 with sums long enough for kernels to cut them, and a block that reads what another
+    wrote."""
+    shape = {"n_embd": 256, "n_head": 4, "n_kv_head": 2 if config.family in ("qwen3", "llama") else 0, "n_layer": 2}
+    return make(config.replace(**(shape | changes))).float()
 
 
 def decoder_in(precision, model):
@@ -96,7 +103,7 @@ def test_a_row_is_the_same_to_the_bit_in_whatever_pieces_its_text_is_read(family
         pytest.skip("this build of torch has no packed products")
     text = torch.randint(CONFIGS[family].vocab_size, (300,), generator=torch.Generator().manual_seed(1)).tolist()
     whole = read_in_pieces(decoder, text, [300])
-    for sizes in ([1], [2, 3], [4], [5, 1, 8], [13], [64, 7], [255, 1]):
+    for sizes in PIECES:
         assert torch.equal(read_in_pieces(decoder, text, sizes), whole), sizes
 
 
@@ -157,7 +164,8 @@ def test_the_number_of_threads_changes_no_bit(precision):
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            decoder = decoder_in(precision, wide(CONFIGS["nanochat"], block_size=100))  # which is calibrated anew
+            model = wide(CONFIGS["nanochat"], block_size=100, n_layer=1)
+            decoder = decoder_in(precision, model)  # which is calibrated anew
             found.append(read_in_pieces(decoder, text, [4]))
     finally:
         torch.set_num_threads(before)

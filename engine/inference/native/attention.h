@@ -20,9 +20,12 @@ INLINE void keep(int narrow, void *to, long index, float x) {
 
 /* Norm a head's D numbers in place: by their mean square, then by weights where there are any. */
 static void norm_head(float *x, long D, float eps, const float *weights) {
-    float sum = 0.0f;
-    for (long d = 0; d < D; d++) sum += x[d] * x[d];
-    float scale = 1.0f / sqrtf(sum / (float)D + eps);
+    vec squares = {0};
+    for (long d = 0; d < D; d += LANES) {
+        vec y = d + LANES <= D ? load(x + d) : load_first(x + d, D - d);
+        squares += y * y;
+    }
+    float scale = 1.0f / sqrtf(sum_of(squares) / (float)D + eps);
     for (long d = 0; d < D; d++) x[d] *= weights ? scale * weights[d] : scale;
 }
 
@@ -72,10 +75,10 @@ INLINE void attend_some(const int narrow, const int count, const float *const *q
                         const void *keys, const void *values, long D, long P, float *scores, long room, float *out) {
     long most = 0;
     for (int i = 0; i < count; i++) most = ends[i] > most ? ends[i] : most;
-    const int at_once = count > 4 ? 2 : 4;
+    const int some = count > 4 ? 2 : 4;
     long tiles = (most + LANES - 1) / LANES, tile = 0;
-    for (; tile + at_once <= tiles; tile += at_once)
-        scores_of(narrow, count, at_once, queries, keys, tile, D, P, scores, room);
+    for (; tile + some <= tiles; tile += some)
+        scores_of(narrow, count, some, queries, keys, tile, D, P, scores, room);
     for (; tile < tiles; tile++) scores_of(narrow, count, 1, queries, keys, tile, D, P, scores, room);
     const ivec lanes = numbered();
     for (int i = 0; i < count; i++) {
@@ -112,18 +115,14 @@ INLINE void attend_in(const int narrow, int count, const float *const *queries, 
     switch (count) {
         OF_QUERIES(1);
         OF_QUERIES(2);
-        OF_QUERIES(3);
         OF_QUERIES(4);
 #if AT_ONCE == 8
-        OF_QUERIES(5);
-        OF_QUERIES(6);
-        OF_QUERIES(7);
         OF_QUERIES(8);
 #endif
     }
 }
 
-/* Up to AT_ONCE queries, already scaled; `scores` and `out` are room for as many rows. */
+/* Some queries, as many as `at_once` says, already scaled; `scores` and `out` are room for as many rows. */
 static void attend(int narrow, int count, const float *const *queries, const long *ends, const void *keys,
                    const void *values, long D, long P, float *scores, long room, float *out) {
     if (narrow) attend_in(1, count, queries, ends, keys, values, D, P, scores, room, out);

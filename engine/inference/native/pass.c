@@ -5,6 +5,7 @@
  * of LANES. Every row is computed alike, whichever rows are read with it, and with any number of threads. */
 
 #include "attention.h"
+#include "draw.h"
 #include "products.h"
 #include "threads.h"
 #include "vectors.h"
@@ -57,7 +58,6 @@ typedef struct {
 } pass;
 
 #define ROWS_OF_PIECE 8
-#define TILES_OF_PIECE 2
 
 /* Norm a row: by its mean square, or as LayerNorm does. */
 static void norm_row(const pass *s, const float *x, float *y) {
@@ -102,16 +102,13 @@ typedef void use(const pass *s, long row, long tile, vec y);
 
 INLINE void share_tiles(const pass *s, long piece, use *each) {
     const product *p = s->p;
-    long first = piece * TILES_OF_PIECE, end = first + TILES_OF_PIECE < p->tiles ? first + TILES_OF_PIECE : p->tiles;
-    for (long row = 0; row < s->N; row += AT_ONCE) {
-        int rows = (int)(s->N - row < AT_ONCE ? s->N - row : AT_ONCE);
-        for (long tile = first; tile < end; tile += TILES_AT_ONCE) {
-            vec y[AT_ONCE][TILES_AT_ONCE];
-            int tiles = (int)(end - tile < TILES_AT_ONCE ? end - tile : TILES_AT_ONCE);
-            answers_of(p, tile, tiles, rows, s->inputs + row * s->stride, s->stride, s->steps + row, y);
-            for (int m = 0; m < rows; m++)
-                for (int t = 0; t < tiles; t++) each(s, row + m, tile + t, y[m][t]);
-        }
+    long tile = piece * TILES_AT_ONCE;
+    for (long row = 0, rows; row < s->N; row += rows) {
+        vec y[AT_ONCE][TILES_AT_ONCE];
+        rows = at_once(s->N - row);
+        answers_of(p, tile, (int)rows, s->inputs + row * s->stride, s->stride, s->steps + row, y);
+        for (int m = 0; m < rows; m++)
+            for (int t = 0; t < TILES_AT_ONCE; t++) each(s, row + m, tile + t, y[m][t]);
     }
 }
 
@@ -145,7 +142,7 @@ INLINE void answer(const pass *s, long row, long tile, vec y) {
     float *logits = s->b->logits + (long)s->places[row] * s->m->vocabulary + tile * LANES;
     if (cap > 0.0f) y = cap * tanh_of(y / cap);
     if (left >= LANES) store(logits, y);
-    else memcpy(logits, &y, 4 * (size_t)left);
+    else if (left > 0) memcpy(logits, &y, 4 * (size_t)left);
 }
 
 static void project_tiles(void *s, long piece, int thread) { (void)thread; share_tiles(s, piece, keep_projection); }
@@ -181,8 +178,8 @@ static void attend_head(void *context, long piece, int thread) {
         }
     }
     float *scores = s->own + thread * s->own_room, *out = scores + AT_ONCE * s->score_room;
-    for (long query = 0; query < shared * rows; query += AT_ONCE) {
-        int count = (int)(shared * rows - query < AT_ONCE ? shared * rows - query : AT_ONCE);
+    for (long query = 0, count; query < shared * rows; query += count) {
+        count = at_once(shared * rows - query);
         const float *queries[AT_ONCE];
         long ends[AT_ONCE];
         float *reads[AT_ONCE];
@@ -192,7 +189,7 @@ static void attend_head(void *context, long piece, int thread) {
             reads[i] = s->read + (first + r) * s->read_room + h * D;
             ends[i] = past + r + 1;
         }
-        attend(m->is_narrow, count, queries, ends, keys, values, D, P, scores, s->score_room, out);
+        attend(m->is_narrow, (int)count, queries, ends, keys, values, D, P, scores, s->score_room, out);
         for (int i = 0; i < count; i++) memcpy(reads[i], out + i * P, 4 * (size_t)D);
     }
 }
@@ -213,7 +210,7 @@ static void prepare_all(pass *s, const float *source, long room, long size, cons
 }
 
 static void multiply_all(pass *s, piece_of_work *work) {
-    share(work, s, (s->p->tiles + TILES_OF_PIECE - 1) / TILES_OF_PIECE);
+    share(work, s, s->p->tiles / TILES_AT_ONCE);
 }
 
 /* Leave of the stream, and of what was read, the rows that are answered. */
@@ -252,10 +249,10 @@ static long lay_out(pass *s, long rows, long texts, long threads) {
     char *at = s->b ? s->b->scratch : 0, *from = at;
     long most = m->C > m->H * m->D ? m->C : m->H * m->D;
     if (m->inner > most) most = m->inner;
-    s->x_room = padded(m->C, LANES);
+    s->x_room = padded(m->C, TILES_AT_ONCE * LANES);
     s->qkv_room = (long)m->layers[0].qkv.tiles * LANES;
     s->read_room = padded(m->H * m->D, LANES);
-    s->h_room = padded(m->inner, LANES);
+    s->h_room = padded(m->inner, TILES_AT_ONCE * LANES);
     s->score_room = padded(m->capacity, LANES);
     s->own_room = AT_ONCE * (s->score_room + m->P);
     if (s->own_room < s->x_room) s->own_room = s->x_room;
@@ -308,6 +305,8 @@ void read_rows(const model *m, const batch *b) {
     end_pass();
 }
 
+void draw_rows(const drawing *d) { draw_all(d); }
+
 /* How many outputs are in a tile of weights. */
 int lanes(void) { return LANES; }
 
@@ -323,15 +322,15 @@ int built_for(void) {
     return kinds;
 }
 
-/* Whether products of all kinds come out right on this processor. */
-int works(void) {
+/* Whether products of all kinds come out right. */
+static int products_work(void) {
     enum { K = 12 };
     float x[K], answers[LANES];
-    float floats[K * LANES];
-    uint16_t halves[K * LANES];
-    int8_t bytes[K * LANES];
-    float scales[LANES];
-    int32_t sums[LANES];
+    float floats[TILES_AT_ONCE * K * LANES] = {0}; /* the second tile is zeros */
+    uint16_t halves[TILES_AT_ONCE * K * LANES] = {0};
+    int8_t bytes[TILES_AT_ONCE * K * LANES] = {0};
+    float scales[TILES_AT_ONCE * LANES] = {0};
+    int32_t sums[TILES_AT_ONCE * LANES] = {0};
     for (int k = 0; k < K; k++) x[k] = (float)(k - 4);
     for (int n = 0; n < LANES; n++) {
         scales[n] = 1.0f;
@@ -346,11 +345,11 @@ int works(void) {
     }
     const void *weights[] = {floats, halves, bytes};
     for (int kind = FP32; kind <= INT8; kind++) {
-        product p = {.kind = kind, .inputs = K, .tiles = 1, .weights = weights[kind], .scales = scales, .sums = sums};
+        product p = {.kind = kind, .inputs = K, .tiles = TILES_AT_ONCE, .weights = weights[kind], .scales = scales, .sums = sums};
         float inputs[16], step;
         vec y[AT_ONCE][TILES_AT_ONCE];
         prepare(kind, x, K, inputs, &step);
-        answers_of(&p, 0, 1, 1, (char *)inputs, sizeof inputs, &step, y);
+        answers_of(&p, 0, 1, (char *)inputs, sizeof inputs, &step, y);
         store(answers, y[0][0]);
         for (int n = 0; n < LANES; n++) {
             float exact = 0.0f, error = kind == INT8 ? 2.0f : 1e-3f;
@@ -360,3 +359,33 @@ int works(void) {
     }
     return 1;
 }
+
+/* Whether attention does, over places that fill a tile and some of the next one. */
+static int attention_works(void) {
+    enum { D = 16, PLACES = LANES + 3, ROOM = 2 * LANES };
+    float query[D], keys[ROOM * D] = {0}, values[ROOM * D], scores[AT_ONCE * ROOM], out[AT_ONCE * D];
+    double shares[PLACES], sum = 0.0;
+    for (int d = 0; d < D; d++) query[d] = 0.1f * (float)(d - 5);
+    for (int place = 0; place < PLACES; place++) {
+        double score = 0.0;
+        for (int d = 0; d < D; d++) {
+            float key = (float)((place * 7 + d * 3) % 11 - 5);
+            keys[(place / LANES * D + d) * LANES + place % LANES] = key;
+            values[place * D + d] = (float)((place + d) % 5);
+            score += (double)(query[d] * key);
+        }
+        sum += shares[place] = exp(score);
+    }
+    const float *queries[] = {query};
+    long ends[] = {PLACES};
+    attend(0, 1, queries, ends, keys, values, D, D, scores, ROOM, out);
+    for (int d = 0; d < D; d++) {
+        double exact = 0.0;
+        for (int place = 0; place < PLACES; place++) exact += shares[place] / sum * (double)values[place * D + d];
+        if (!(fabs((double)out[d] - exact) <= 1e-5)) return 0;
+    }
+    return 1;
+}
+
+/* Whether this processor computes what it should. */
+int works(void) { return products_work() && attention_works(); }

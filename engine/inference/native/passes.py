@@ -44,6 +44,9 @@ class NativePass:
     ) -> Tensor:
         """As `Pass` says."""
         model, lengths = self._weights.struct, [len(row) for row in rows]
+        ids = [id for row in rows for id in row]
+        if not 0 <= min(ids) <= max(ids) < model.vocabulary:  # the library would read beyond the embedding
+            raise IndexError(f"ids go from 0 to {model.vocabulary - 1}")
         if model.slots != len(self.slots):
             model.slots = len(self.slots)
             for struct, layer in zip(self._weights.layers, self.slots.layers, strict=True):
@@ -55,7 +58,7 @@ class NativePass:
         batch = BatchStruct(
             texts=len(rows),
             threads=self.threads,
-            ids=counts([id for row in rows for id in row]),
+            ids=counts(ids),
             slots=counts([slot.index for slot in slots]),
             past=counts([len(slot.held) for slot in slots]),
             rows=counts(lengths),

@@ -12,7 +12,7 @@
 enum { FP32, BF16, INT8 };
 
 typedef struct {
-    int32_t kind, inputs, tiles;
+    int32_t kind, inputs, tiles; /* an even number of tiles, the last perhaps of zeros alone */
     const void *weights;
     const float *bias;    /* of each output, or nothing */
     const float *scales;  /* int8: of each output */
@@ -150,37 +150,27 @@ INLINE void rows_of_tiles(const int kind, const int rows, const int tiles, const
 
 #define OF_ROWS(rows) \
     case rows: \
-        rows_of_tiles(kind, rows, tiles, p, tile, x, stride, steps, answers); \
+        rows_of_tiles(kind, rows, TILES_AT_ONCE, p, tile, x, stride, steps, answers); \
         break
 
-INLINE void some_rows(const int kind, int rows, const int tiles, const product *p, long tile, const char *x,
-                      long stride, const float *steps, vec answers[AT_ONCE][TILES_AT_ONCE]) {
+INLINE void some_rows(const int kind, int rows, const product *p, long tile, const char *x, long stride,
+                      const float *steps, vec answers[AT_ONCE][TILES_AT_ONCE]) {
     switch (rows) {
         OF_ROWS(1);
         OF_ROWS(2);
-        OF_ROWS(3);
         OF_ROWS(4);
 #if AT_ONCE == 8
-        OF_ROWS(5);
-        OF_ROWS(6);
-        OF_ROWS(7);
         OF_ROWS(8);
 #endif
     }
 }
 
-/* What one tile, or TILES_AT_ONCE of them, answer to up to AT_ONCE rows. */
-static void answers_of(const product *p, long tile, int tiles, int rows, const char *x, long stride,
-                       const float *steps, vec answers[AT_ONCE][TILES_AT_ONCE]) {
-    if (tiles == TILES_AT_ONCE) {
-        if (p->kind == FP32) some_rows(FP32, rows, TILES_AT_ONCE, p, tile, x, stride, steps, answers);
-        if (p->kind == BF16) some_rows(BF16, rows, TILES_AT_ONCE, p, tile, x, stride, steps, answers);
-        if (p->kind == INT8) some_rows(INT8, rows, TILES_AT_ONCE, p, tile, x, stride, steps, answers);
-        return;
-    }
-    if (p->kind == FP32) some_rows(FP32, rows, 1, p, tile, x, stride, steps, answers);
-    if (p->kind == BF16) some_rows(BF16, rows, 1, p, tile, x, stride, steps, answers);
-    if (p->kind == INT8) some_rows(INT8, rows, 1, p, tile, x, stride, steps, answers);
+/* What TILES_AT_ONCE tiles answer to some rows, as many as `at_once` says. */
+static void answers_of(const product *p, long tile, int rows, const char *x, long stride, const float *steps,
+                       vec answers[AT_ONCE][TILES_AT_ONCE]) {
+    if (p->kind == FP32) some_rows(FP32, rows, p, tile, x, stride, steps, answers);
+    if (p->kind == BF16) some_rows(BF16, rows, p, tile, x, stride, steps, answers);
+    if (p->kind == INT8) some_rows(INT8, rows, p, tile, x, stride, steps, answers);
 }
 
 #endif

@@ -38,18 +38,25 @@ static inline void rest(void) {
 #endif
 }
 
-/* Take pieces until there are none; returns how many there were. */
+/* A ticket: how many threads may take one, how many pieces there are, and the next one. */
+#define PART 28
+#define OF_TICKET(ticket, part) ((ticket) >> (part) * PART & (((uint64_t)1 << PART) - 1))
+
+/* Take pieces until there are none; returns how many there were. A thread that comes too late for its pass may find
+ * the next one, which has no room for it where it has fewer threads. */
 static int take_pieces(int thread) {
     int taken = 0;
-    for (;;) {
-        uint64_t ticket = atomic_load_explicit(&pool.ticket, memory_order_acquire);
-        if ((uint32_t)ticket >= ticket >> 32) return taken;
-        ticket = atomic_fetch_add_explicit(&pool.ticket, 1, memory_order_acq_rel);
-        if ((uint32_t)ticket >= ticket >> 32) return taken;
-        pool.work(pool.context, (uint32_t)ticket, thread); /* stays what it is until this piece is done */
+    uint64_t ticket = atomic_load_explicit(&pool.ticket, memory_order_acquire);
+    while ((uint64_t)thread < OF_TICKET(ticket, 2) && OF_TICKET(ticket, 0) < OF_TICKET(ticket, 1)) {
+        if (!atomic_compare_exchange_weak_explicit(&pool.ticket, &ticket, ticket + 1, memory_order_acq_rel,
+                                                   memory_order_acquire))
+            continue;
+        pool.work(pool.context, (long)OF_TICKET(ticket, 0), thread); /* stays what it is until this piece is done */
         atomic_fetch_add_explicit(&pool.done, 1, memory_order_acq_rel);
         taken++;
+        ticket = atomic_load_explicit(&pool.ticket, memory_order_acquire);
     }
+    return taken;
 }
 
 static void *helper(void *number) {
@@ -107,7 +114,8 @@ static void share(piece_of_work *work, void *context, long pieces) {
     pool.work = work;
     pool.context = context;
     atomic_store_explicit(&pool.done, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool.ticket, (uint64_t)pieces << 32, memory_order_release);
+    uint64_t threads = (uint64_t)atomic_load_explicit(&pool.active, memory_order_relaxed);
+    atomic_store_explicit(&pool.ticket, threads << 2 * PART | (uint64_t)pieces << PART, memory_order_release);
     take_pieces(0);
     for (int looks = 0; atomic_load_explicit(&pool.done, memory_order_acquire) < pieces; looks++) {
         if (looks < SPINS) rest();

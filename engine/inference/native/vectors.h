@@ -31,6 +31,13 @@ typedef uint16_t hvec __attribute__((vector_size(2 * LANES), aligned(2), may_ali
 typedef uint8_t bvec __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef uint32_t uvec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
+/* How many of what is left are taken at once: as many as fit, in powers of two, for which alone there is code. */
+INLINE int at_once(long left) {
+    int taken = AT_ONCE;
+    while (taken > left) taken /= 2;
+    return taken;
+}
+
 INLINE long padded(long count, long step) { return (count + step - 1) / step * step; }
 
 INLINE vec load(const float *from) { return *(const vec *)from; }
@@ -106,10 +113,13 @@ INLINE vec exp_of(vec x) {
     return (vec)((ivec)y + (power << 23));
 }
 
+/* x / (1 + exp(y)); nothing is left of it where that is beyond a float. */
+INLINE vec over_one_and_exp(vec x, vec y) { return where(y > 87.0f, all(0.0f), x / (exp_of(y) + 1.0f)); }
+
 /* GELU by tanh, which is x / (1 + exp(-2 sqrt(2 / pi) (x + 0.044715 x^3))). */
 INLINE vec gelu(vec x) {
     vec inner = (x * x * (-2.0f * 0.7978845608f * 0.044715f) - 2.0f * 0.7978845608f) * x;
-    return x / (exp_of(inner) + 1.0f);
+    return over_one_and_exp(x, inner);
 }
 
 INLINE vec gelu_erf(vec x) {
@@ -119,7 +129,7 @@ INLINE vec gelu_erf(vec x) {
     return load(parts);
 }
 
-INLINE vec silu(vec x) { return x / (exp_of(-x) + 1.0f); }
+INLINE vec silu(vec x) { return over_one_and_exp(x, -x); }
 
 INLINE vec relu(vec x) { return where(x < 0.0f, all(0.0f), x); }
 

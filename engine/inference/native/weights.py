@@ -23,6 +23,9 @@ ACTIVATIONS = ("gelu", "gelu_erf", "relu", "relu2", "silu")
 HEAD_STEP = 16
 """The numbers of a head are kept in rooms of a multiple of so many."""
 
+TILES_AT_ONCE = 2
+"""Tiles of a product that are computed together."""
+
 MOST_COLUMNS = 1 << 16
 """A sum of more products of 8-bit numbers may not fit in 32 bits."""
 
@@ -104,6 +107,8 @@ class Weights:
         self.layers = (LayerStruct * config.n_layer)(*(self._layer(layer, config.is_gated) for layer in layout.layers))
         norm, norm_bias = self._norm(layout.final_norm)
         first = first_projections(layout, torch.float32)
+        if first is not None:
+            first = F.pad(first, (0, -first.shape[1] % (TILES_AT_ONCE * lanes)))
         turns = torch.view_as_real(layout.turns.to(torch.complex64)) if layout.turns is not None else None
         self.struct = ModelStruct(
             C=config.n_embd,
@@ -123,7 +128,7 @@ class Weights:
             embedding=self._floats(layout.embedding),
             positions=self._floats(layout.positions),
             turns=self._floats(turns),
-            first=self._floats(F.pad(first, (0, -first.shape[1] % lanes)) if first is not None else None),
+            first=self._floats(first),
             norm=norm,
             norm_bias=norm_bias,
             head=self._product(layout.head, None),
@@ -150,7 +155,7 @@ class Weights:
         """A weight (N, K) and a bias (N) in tiles."""
         weight, inputs = weight.detach(), weight.shape[1]
         kind = BF16 if self._kind == INT8 and inputs > MOST_COLUMNS else self._kind
-        struct = ProductStruct(kind=kind, inputs=inputs, tiles=-(-len(weight) // self._lanes))
+        struct = ProductStruct(kind=kind, inputs=inputs)
         if kind == FP32:
             packed = self._in_tiles(weight.float()).transpose(1, 2)  # (tiles, K, L)
         elif kind == BF16:
@@ -162,7 +167,7 @@ class Weights:
             packed = self._in_groups(whole, 4)
             struct.scales = self._floats(self._in_tiles(scales))
             struct.sums = self._kept(self._in_tiles(128 * whole.sum(dim=1, dtype=torch.int32)))
-        struct.weights = self._kept(packed)
+        struct.weights, struct.tiles = self._kept(packed), len(packed)
         if bias is not None:
             struct.bias = self._floats(self._in_tiles(bias.detach()))
         return struct
@@ -173,8 +178,8 @@ class Weights:
         return tiled.view(*tiled.shape[:2], -1, group).transpose(1, 2)
 
     def _in_tiles(self, tensor: Tensor) -> Tensor:
-        """Numbers (N, ...) as (tiles, L, ...), with zeros behind the last."""
-        missing = -len(tensor) % self._lanes
+        """Numbers (N, ...) as (tiles, L, ...), an even number of tiles, with zeros behind the last number."""
+        missing = -len(tensor) % (TILES_AT_ONCE * self._lanes)
         whole = F.pad(tensor, (*(0, 0) * (tensor.dim() - 1), 0, missing))
         return whole.view(-1, self._lanes, *whole.shape[1:])
 

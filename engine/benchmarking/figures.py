@@ -36,7 +36,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         model: What it was asked for by.
         device_name: The GPU's name; empty on the CPU.
         processor: The CPU's name.
-        threads: How many torch computes with, in the first precision that is measured.
+        threads: How many compute, in the first precision that is measured.
         cpu_in_use: The share of the CPU that other programs took before anything was measured.
     """
 

@@ -100,7 +100,7 @@ def bench(request: BenchRequest, ask: Ask) -> Iterator[Event]:
         for measure in plan.speeds:
             yield Starting(measure, precision)
             if (measured := SPEEDS[measure](model, plan.share)) is not None:
-                threads = {"threads": torch.get_num_threads()}
+                threads = {"threads": model.decoder.threads}
                 yield msgspec.structs.replace(measured, details=measured.details | threads)
         if own_text is not None:
             yield Starting("loss", precision)
@@ -181,7 +181,7 @@ def _facts(model: LoadedModel) -> Facts:
         device=model.device,
         device_name=torch.cuda.get_device_name() if model.device == "cuda" else "",
         processor=processor(),
-        threads=torch.get_num_threads(),
+        threads=model.decoder.threads,
         cpu_in_use=psutil.cpu_percent(LOOK_SECONDS) / 100,
         torch=str(torch.__version__),
         minigpt_tui=__version__,

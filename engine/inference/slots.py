@@ -60,6 +60,7 @@ class Slots:
 
     Attributes:
         layers: For each layer, (2, slots, G, capacity, D): keys, then values.
+        changes: How many times one of these was replaced.
     """
 
     def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype, room: int = 0) -> None:
@@ -77,6 +78,7 @@ class Slots:
         self._slots: list[Slot] = []
         self._clock = itertools.count(1)
         self.layers: list[Tensor] = []
+        self.changes = 0
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -123,17 +125,16 @@ class Slots:
         after = max(1, 2 * before)
         shape = (2, after, config.kv_heads, self.capacity, self._room)
         new = [Slot(index) for index in range(before, after)]
-        self._slots += new
         for number in range(config.n_layer):  # one layer after the other, so that little is held twice
-            layer = torch.zeros(shape, device=self._device, dtype=self._dtype)
+            layer = torch.zeros(shape, device=self._device, dtype=self._dtype)  # where this fails, all is as it was
             if before:
-                layer[:, :before] = self.layers[number]
-                self.layers[number] = layer
-            else:
-                self.layers.append(layer)
-        for slot in self._slots:
-            of_each = (layer[:, slot.index] for layer in self.layers)
-            slot.layers = [(both, both[0].transpose(1, 2), both[1]) for both in of_each]
+                layer[:, :before] = self.layers[number][:, :before]
+            self.layers[number : number + 1] = [layer]
+            self.changes += 1
+            for slot in (*self._slots, *new):
+                both = layer[:, slot.index]
+                slot.layers[number : number + 1] = [(both, both[0].transpose(1, 2), both[1])]
+        self._slots += new
         return new
 
 

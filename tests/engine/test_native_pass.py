@@ -213,6 +213,46 @@ def test_numbers_may_be_huge_or_tiny(family, most, is_huge, precision):
     assert distance(logits, exact) < FAR[precision] * 2
 
 
+@every_precision
+@pytest.mark.parametrize("family", ["gpt2", "nanochat", "qwen3"])
+def test_a_guess_that_is_no_number_spoils_no_row_before_it(family, precision):
+    model = in_float32(CONFIGS[family].replace(tie_head=False))
+    with torch.no_grad():
+        model.embedding.weight[30] = float("nan")
+    decoder = native_decoder(model, precision)
+    alone = read_all(decoder, [4, 5])
+    with_guess = read_all(decoder, [4, 5, 30, 6])
+    assert torch.equal(with_guess[:2], alone)
+    assert with_guess[2:].isnan().all()
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_texts_go_on_after_there_was_no_memory_for_another_one(layer, monkeypatch):
+    config = CONFIGS["nanochat"].replace(n_layer=2)
+    model, text = in_float32(config), some_text(config)
+    decoder = native_decoder(model)
+    whole, zeros, made = read_all(decoder, text), torch.zeros, []
+    owners, (slot,) = slots_of(decoder)
+    decoder.read([text[:9]], [slot])
+
+    def failing(shape, **options):
+        if len(shape) == 5:
+            made.append(shape)
+            if len(made) == layer + 1:
+                raise MemoryError("no room")
+        return zeros(shape, **options)
+
+    monkeypatch.setattr(torch, "zeros", failing)
+    with pytest.raises(MemoryError):
+        slots_of(decoder)
+    assert torch.equal(decoder.read([text[9:12]], [slot])[0], whole[9:12])
+    others, (second,) = slots_of(decoder)
+    decoder.read([text[:12]], [second])
+    both = decoder.read([text[12:15], text[12:15]], [slot, second])
+    assert torch.equal(both, whole[12:15].expand(2, -1, -1))
+    del owners, others
+
+
 def test_int8_becomes_bf16_where_sums_might_not_fit(monkeypatch):
     model = in_float32(CONFIGS["gpt2"])
     text = some_text(model.config)

@@ -54,10 +54,10 @@ INLINE void scores_of(const int narrow, const int count, const int tiles, const 
         for (int t = 0; t < tiles; t++) store(scores + i * room + (tile + t) * LANES, sums[i][t]);
 }
 
-INLINE void values_of(const int narrow, const int count, const int parts, const float *scores, long room, long places,
-                      const void *values, long first, long P, float *out, long out_room) {
+INLINE void values_of(const int narrow, const int count, const int parts, const float *scores, long room,
+                      const long *ends, long all_end, const void *values, long first, long P, float *out) {
     vec sums[AT_ONCE][4] = {0};
-    for (long place = 0; place < places; place++)
+    for (long place = 0; place < all_end; place++)
 #pragma GCC unroll 4
         for (int t = 0; t < parts; t++) {
             vec value = load_kept(narrow, values, place * P + first + t * LANES);
@@ -65,16 +65,25 @@ INLINE void values_of(const int narrow, const int count, const int parts, const 
             for (int i = 0; i < count; i++) sums[i][t] += value * scores[i * room + place];
         }
 #pragma GCC unroll 8
+    for (int i = 0; i < count; i++) /* places that not all of them look at: what is no number there is not theirs */
+        for (long place = all_end; place < ends[i]; place++)
+#pragma GCC unroll 4
+            for (int t = 0; t < parts; t++)
+                sums[i][t] += load_kept(narrow, values, place * P + first + t * LANES) * scores[i * room + place];
+#pragma GCC unroll 8
     for (int i = 0; i < count; i++)
 #pragma GCC unroll 4
-        for (int t = 0; t < parts; t++) store(out + i * out_room + first + t * LANES, sums[i][t]);
+        for (int t = 0; t < parts; t++) store(out + i * P + first + t * LANES, sums[i][t]);
 }
 
 /* `count` queries, known when this is compiled, the i-th over `ends[i]` places: the weighted values, in rooms of P. */
 INLINE void attend_some(const int narrow, const int count, const float *const *queries, const long *ends,
                         const void *keys, const void *values, long D, long P, float *scores, long room, float *out) {
-    long most = 0;
-    for (int i = 0; i < count; i++) most = ends[i] > most ? ends[i] : most;
+    long most = ends[0], least = ends[0];
+    for (int i = 1; i < count; i++) {
+        most = ends[i] > most ? ends[i] : most;
+        least = ends[i] < least ? ends[i] : least;
+    }
     const int some = count > 4 ? 2 : 4;
     long tiles = (most + LANES - 1) / LANES, tile = 0;
     for (; tile + some <= tiles; tile += some)
@@ -101,8 +110,8 @@ INLINE void attend_some(const int narrow, const int count, const float *const *q
     const int parts = count > 4 ? 2 : 4;
     long first = 0;
     for (; first + parts * LANES <= P; first += parts * LANES)
-        values_of(narrow, count, parts, scores, room, most, values, first, P, out, P);
-    for (; first < P; first += LANES) values_of(narrow, count, 1, scores, room, most, values, first, P, out, P);
+        values_of(narrow, count, parts, scores, room, ends, least, values, first, P, out);
+    for (; first < P; first += LANES) values_of(narrow, count, 1, scores, room, ends, least, values, first, P, out);
 }
 
 #define OF_QUERIES(count) \

@@ -28,7 +28,7 @@ VARIABLE, OFF = "MINIGPT_NATIVE", "off"
 
 SOURCE = Path(__file__).with_name("pass.c")
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
+FLAGS = ("-O3", "-std=gnu11", "-fno-strict-aliasing", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
 FOR_THIS_PROCESSOR = (("-march=native",), ("-mcpu=native",), ())
 """What compilers call it, the best first; with nothing, it is built for any of its kind."""
 

@@ -17,10 +17,11 @@ typedef struct {
     const float *norms[2], *norm_biases[2];
     const float *qk_norm; /* (H + G, D) */
     void *kept;           /* (2, slots, G, capacity, P): keys and values */
+    int64_t slots;
 } layer;
 
 typedef struct {
-    int32_t C, H, G, D, P, inner, vocabulary, blocks, capacity, slots;
+    int32_t C, H, G, D, P, inner, vocabulary, blocks, capacity;
     int32_t activation, norms_heads, is_layer_norm, is_narrow;
     float eps, cap;
     const float *embedding; /* (V, C) */
@@ -158,7 +159,7 @@ static void attend_head(void *context, long piece, int thread) {
     long past = s->b->past[text], rows = s->b->rows[text], first = s->first_rows[text];
     long number = m->is_narrow ? 2 : 4, of_head = m->capacity * P * number;
     char *keys = (char *)s->l->kept + (s->b->slots[text] * m->G + g) * of_head;
-    char *values = keys + (long)m->slots * m->G * of_head;
+    char *values = keys + (long)s->l->slots * m->G * of_head;
     int is_normed = m->norms_heads && !(m->first && s->l == m->layers); /* what is looked up is normed already */
     for (long r = 0; r < rows; r++) {
         float *qkv = s->qkv + (first + r) * s->qkv_room, *key = qkv + (m->H + g) * D;
@@ -316,7 +317,7 @@ int built_for(void) {
 #if defined(__AVX512BF16__)
     kinds |= 1;
 #endif
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#if defined(__AVX512VNNI__) || (defined(__AVXVNNI__) && LANES == 8)
     kinds |= 2;
 #endif
     return kinds;

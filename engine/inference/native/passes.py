@@ -17,7 +17,7 @@ from engine.inference.slots import Slot, Slots
 class NativePass:
     """A model in the library's hands; see `engine.inference.decoder.Pass`.
 
-    It has threads of its own, and torch's have nothing to do meanwhile.
+    It has threads of its own, and torch's have nothing to do meanwhile. One thread of Python at a time may call it.
 
     Keys and values are bfloat16 but for fp32: half the bytes, which are most of what many texts at once wait for.
     """
@@ -37,6 +37,7 @@ class NativePass:
         self.slots = Slots(layout.config, layout.device, kept, head_room(layout.config.head_size))
         self._weights.struct.capacity = self.slots.capacity
         self._scratch = torch.empty(0, dtype=torch.uint8)
+        self._seen = 0
         self.threads = torch.get_num_threads()
 
     def read(
@@ -47,10 +48,10 @@ class NativePass:
         ids = [id for row in rows for id in row]
         if not 0 <= min(ids) <= max(ids) < model.vocabulary:  # the library would read beyond the embedding
             raise IndexError(f"ids go from 0 to {model.vocabulary - 1}")
-        if model.slots != len(self.slots):
-            model.slots = len(self.slots)
+        if self._seen != self.slots.changes:
+            self._seen = self.slots.changes
             for struct, layer in zip(self._weights.layers, self.slots.layers, strict=True):
-                struct.kept = layer.data_ptr()
+                struct.kept, struct.slots = layer.data_ptr(), layer.shape[1]
         wanted = lengths if answers == "all" else [int(answers == "last")] * len(rows)
         most = max(wanted)
         make = torch.empty if min(wanted) == most else torch.zeros

@@ -110,7 +110,7 @@ INLINE void sums_int8(const int rows, const int tiles, const product *p, long ti
                 int32_t numbers = ((const int32_t *)(x + m * stride))[k];
 #if defined(__AVX512VNNI__)
                 sums[m][t] = (ivec)_mm512_dpbusd_epi32((__m512i)sums[m][t], _mm512_set1_epi32(numbers), (__m512i)four);
-#elif defined(__AVXVNNI__)
+#elif defined(__AVXVNNI__) && LANES == 8
                 __m256i both = _mm256_set1_epi32(numbers);
                 sums[m][t] = (ivec)_mm256_dpbusd_avx_epi32((__m256i)sums[m][t], both, (__m256i)four);
 #else

@@ -25,7 +25,7 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     _Atomic long wakings;
-    _Atomic int sleepers;
+    _Atomic uint64_t sleepers; /* a bit for each thread */
     _Atomic int active; /* threads that are wanted, the caller's included */
     int started;
 } pool = {.passes = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
@@ -70,20 +70,34 @@ static void *helper(void *number) {
             continue;
         }
         pthread_mutex_lock(&pool.lock);
-        atomic_fetch_add(&pool.sleepers, 1);
+        atomic_fetch_or(&pool.sleepers, (uint64_t)1 << thread);
         while (wakings == atomic_load(&pool.wakings)) pthread_cond_wait(&pool.wake, &pool.lock);
-        atomic_fetch_sub(&pool.sleepers, 1);
+        atomic_fetch_and(&pool.sleepers, ~((uint64_t)1 << thread));
         pthread_mutex_unlock(&pool.lock);
         idle = 0;
     }
     return 0;
 }
 
+/* A child of this process has none of its threads, and may have been made in the middle of a pass. */
+static void begin_in_child(void) {
+    pthread_mutex_init(&pool.passes, 0);
+    pthread_mutex_init(&pool.lock, 0);
+    pthread_cond_init(&pool.wake, 0);
+    atomic_store(&pool.sleepers, 0);
+    atomic_store(&pool.ticket, 0);
+    pool.started = 1;
+}
+
 /* Begin a pass with so many threads; where the system gives fewer, those that there are do the work. */
 static void begin_pass(int threads) {
     pthread_mutex_lock(&pool.passes);
     if (threads > MOST_THREADS) threads = MOST_THREADS;
-    if (pool.started < 1) pool.started = 1;
+    if (threads < 1) threads = 1;
+    if (!pool.started) {
+        pthread_atfork(0, 0, begin_in_child);
+        pool.started = 1;
+    }
     while (pool.started < threads) {
         pthread_t thread;
         pthread_attr_t attributes;
@@ -95,7 +109,7 @@ static void begin_pass(int threads) {
         pool.started++;
     }
     atomic_store(&pool.active, threads);
-    if (threads > 1 && atomic_load(&pool.sleepers)) {
+    if (atomic_load(&pool.sleepers) & (((uint64_t)2 << (threads - 1)) - 2)) { /* one of those that are wanted */
         pthread_mutex_lock(&pool.lock);
         atomic_fetch_add(&pool.wakings, 1);
         pthread_cond_broadcast(&pool.wake);

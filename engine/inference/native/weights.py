@@ -7,7 +7,7 @@ product has N outputs and K inputs.
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 
 import torch
 from torch import Tensor
@@ -56,6 +56,7 @@ class LayerStruct(Structure):
         ("norm_biases", c_void_p * 2),
         ("qk_norm", c_void_p),
         ("kept", c_void_p),
+        ("slots", c_int64),
     )
 
 
@@ -63,7 +64,7 @@ class ModelStruct(Structure):
     """`model` in `pass.c`."""
 
     _fields_ = (
-        *((name, c_int32) for name in ("C", "H", "G", "D", "P", "inner", "vocabulary", "blocks", "capacity", "slots")),
+        *((name, c_int32) for name in ("C", "H", "G", "D", "P", "inner", "vocabulary", "blocks", "capacity")),
         *((name, c_int32) for name in ("activation", "norms_heads", "is_layer_norm", "is_narrow")),
         ("eps", c_float),
         ("cap", c_float),

@@ -5,6 +5,7 @@ and llama.cpp through GGUF files of our own making. Each is given the same weigh
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +182,7 @@ def load_ours(name: str, precisions: Sequence[str], threads: int) -> dict[str, t
     for precision in precisions:
         model = load_model(name, "cpu", precision)
         model.prepare_to_write()
+        gc.freeze()  # as the worker does: the collector need not walk through all of torch
         model.decoder.threads = min(threads, model.decoder.threads)
         peer = ours(model)
         peer.write([model.tokenizer.eot_id], min(WARM_UP_TOKENS, model.config.block_size - 1), WARM_UP_SEED)

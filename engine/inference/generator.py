@@ -4,6 +4,7 @@ processes or screens; whoever iterates sets the speed, and may change the settin
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -140,8 +141,9 @@ class Generation:
         self.tail = ""
         self._alternatives = min(alternatives, model.config.vocab_size)
         self._params: SamplingParams = params.replace(seed=self.seed)
+        self._end = self._end_with(params)
         self.noise = Noise(self.seed, model.config.vocab_size, model.decoder.device)
-        self.hope = Hope()
+        self.hope = Hope(self.tempo.hope)
         self.speculates = speculate and model.decoder.rows_alike
         self._stream = TextStream(params.stop, after=self._open_character())
         self._draft = Draft(model.draft_table, self.tokens) if self.speculates else None
@@ -161,7 +163,13 @@ class Generation:
         if _draws(params) != _draws(self._params):
             self._ahead.clear()  # what was drawn ahead was drawn as before
         self._params = params.replace(seed=self.seed)
+        self._end = self._end_with(params)
         self._stream.stop = params.stop
+
+    def _end_with(self, params: SamplingParams) -> float:
+        """How many tokens the text has when it is full."""
+        limit = params.max_new_tokens
+        return math.inf if limit == ENDLESS else len(self.prompt_tokens) + limit
 
     @property
     def position(self) -> int:
@@ -175,8 +183,7 @@ class Generation:
 
     @property
     def _is_full(self) -> bool:
-        limit = self._params.max_new_tokens
-        return limit != ENDLESS and self.new_tokens >= limit
+        return len(self.tokens) >= self._end
 
     @property
     def context(self) -> int:
@@ -200,7 +207,7 @@ class Generation:
 
     def ready(self) -> Iterator[Token]:
         """The tokens that were drawn already; the text ends with them where nothing more comes."""
-        while self.finish_reason is None and not self.is_waiting:
+        while self.finish_reason is None and (self._ahead or self._is_full):
             if (token := next(self, None)) is not None:
                 yield token
 

@@ -24,6 +24,9 @@ BLOCK_NUMBERS = 16_384
 LEAST_AHEAD = 8
 """Positions drawn ahead at least: as many as are guessed at once."""
 
+PLAIN_ROWS = 16
+"""Positions that are made into lists at once."""
+
 PLAIN_VOCABULARY = 1024
 """Up to this many numbers in a row, lists are quicker to read than arrays."""
 
@@ -81,7 +84,7 @@ class Noise:
         self.seed, self.vocab_size, self.device = seed, vocab_size, device
         self._ahead = max(LEAST_AHEAD, min(256, BLOCK_NUMBERS // vocab_size))
         self._blocks: dict[int, Tensor] = {}  # by their number, the latest two
-        self._plain: dict[int, Any] = {}
+        self._plain: dict[tuple[int, int], Any] = {}  # parts of them, by their places in the block
 
     def rows(self, position: int, count: int) -> Tensor:
         """The noise of `count` positions, (count, V) in float32."""
@@ -96,12 +99,13 @@ class Noise:
         found = []
         for each in range(position, position + count):
             number, place = divmod(each, self._ahead)
-            if number not in self._plain:
-                block = self._block(number).cpu()
+            key = number, place // PLAIN_ROWS
+            if key not in self._plain:
+                rows = self._block(number)[key[1] * PLAIN_ROWS : (key[1] + 1) * PLAIN_ROWS].cpu()
                 while len(self._plain) > 1:
                     del self._plain[next(iter(self._plain))]
-                self._plain[number] = block.tolist() if self.vocab_size <= PLAIN_VOCABULARY else block.numpy()
-            found.append(self._plain[number][place])
+                self._plain[key] = rows.tolist() if self.vocab_size <= PLAIN_VOCABULARY else rows.numpy()
+            found.append(self._plain[key][place % PLAIN_ROWS])
         return found
 
     def _block(self, number: int) -> Tensor:

@@ -15,8 +15,15 @@ ROW_COST = 0.02
 SLOWNESS = 0.1
 """By this share a new measurement moves the old ones."""
 
+OF_ALL_SLOWNESS = 0.005
+"""By this share a guess moves what is known of all texts of a model."""
+
 FIRST_PASSES = 3
 """So many passes of a size are made before it is judged, by the shortest: the first of a size are often slow."""
+
+MOST_SLOWER = 1.5
+"""No pass counts as more than so many times what was measured before: the machine was slow, or Python's collector at
+work, and a choice that is given up for that would be measured again long after."""
 
 TRY_AGAIN = 200
 """After so many passes a choice that was given up is measured again: what else the machine does changes."""
@@ -25,13 +32,27 @@ TRY_AGAIN = 200
 class Hope:
     """How often the guesses of one text come true."""
 
-    def __init__(self) -> None:
-        self.share = FIRST_HOPE
+    def __init__(self, of_all: Hope | None = None) -> None:
+        """Prepare.
 
-    def see(self, came_true: int, guessed: int) -> None:
-        """Take in how many guesses of a pass came true before the first that did not."""
+        Args:
+            of_all: What is known of the model's texts so far: what to begin with, and told of what this text sees.
+        """
+        self._of_all = of_all
+        self.share: float = of_all.share if of_all else FIRST_HOPE
+
+    def see(self, came_true: int, guessed: int, slowness: float = SLOWNESS / 2) -> None:
+        """Take in how many guesses of a pass came true before the first that did not.
+
+        Args:
+            came_true: So many.
+            guessed: Of so many.
+            slowness: By this share of each guess is moved what was known.
+        """
         for place in range(min(guessed, came_true + 1)):
-            self.share += SLOWNESS / 2 * ((place < came_true) - self.share)
+            self.share += slowness * ((place < came_true) - self.share)
+        if self._of_all:
+            self._of_all.see(came_true, guessed, OF_ALL_SLOWNESS)
 
     def tokens(self, rows: int) -> float:
         """How many tokens a pass of so many rows brings, one row being no guess."""
@@ -42,9 +63,13 @@ class Hope:
 class Tempo:
     """What passes cost: by how many rows of each text they read, and about how many texts they were of. A pass of twice
     the texts is another thing; one of a few more is much the same for each of them.
+
+    Attributes:
+        hope: Of all texts of the model.
     """
 
     def __init__(self) -> None:
+        self.hope = Hope()
         self._seconds: dict[tuple[int, int], float] = {}  # for each text
         self._tried: dict[tuple[int, int], int] = {}
         self._times: dict[tuple[int, int], int] = {}
@@ -62,6 +87,7 @@ class Tempo:
         before = self._seconds.get(key, each)
         self._times[key] = self._times.get(key, 0) + 1
         # what else the machine does can only make it longer, so a longer one counts for less
+        each = min(each, MOST_SLOWER * before)
         up, down = (SLOWNESS, 3 * SLOWNESS) if self._times[key] > FIRST_PASSES else (0.0, 1.0)
         self._seconds[key] = before + (up if each > before else down) * (each - before)
         self._tried[key] = self._passes

@@ -34,4 +34,5 @@ class KeptStylesheet(Stylesheet):
         Raises:
             StylesheetError: A source cannot be read.
         """
+        self._invalid_css = set()  # what could not be read is tried again, and told again
         self.parse()

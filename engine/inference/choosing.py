@@ -114,6 +114,8 @@ def measure(gpt: GPT, tokenizer: Tokenizer, record: Record) -> Measured:
     arithmetic would lose on texts that the model itself writes: the divergence of Kullback and Leibler (1951).
     """
     decoders = {precision: Decoder(gpt, precision) for precision in candidates()}
+    for decoder in decoders.values():
+        decoder.threads = _most_threads()  # a model that was loaded before may have left torch with one
     texts = _val_windows(tokenizer, record, gpt.config.block_size)
     lost = _losses(decoders, texts or _own_texts(decoders["fp32"], tokenizer.eot_id), is_own=not texts)
     milliseconds = {name: round(1000 * seconds, 4) for name, seconds in token_seconds(decoders).items()}
@@ -133,8 +135,7 @@ def choose_threads(decoder: Decoder) -> int:
     Returns:
         The number.
     """
-    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # the rest is for threads within threads
-    most = int(wanted) if wanted.isdecimal() and int(wanted) else _cores()
+    most = _most_threads()
     if decoder.is_native:
         torch.set_num_threads(1)
     seconds = {}
@@ -180,6 +181,12 @@ def pass_seconds(decoders: Mapping[str, Decoder], rows: int, round_seconds: floa
 
 class _Owner:
     """Has slots for a moment."""
+
+
+def _most_threads() -> int:
+    """As many as the user allows, or this process may have processors."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # the rest is for threads within threads
+    return int(wanted) if wanted.isdecimal() and int(wanted) else _cores()
 
 
 def _cores() -> int:

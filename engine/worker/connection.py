@@ -34,7 +34,7 @@ from engine.worker.protocol import (
 GRACE_SECONDS = 2.0
 """How long what runs may go on after the client has gone, before the process ends in the middle of it."""
 
-READ_BYTES = 1 << 16
+READ_BYTES = MOST_HELD = 1 << 16
 MAX_PACE = 1e6
 MAX_ALTERNATIVES = 1000
 
@@ -116,6 +116,8 @@ class Connection:
             )
         if self._held is not None and threading.get_ident() == self._holder:
             self._held += line
+            if len(self._held) >= MOST_HELD:
+                self.release()
         else:
             self._write(line)
 

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -100,13 +100,11 @@ class Service:
                 by_model.setdefault(id(writer.generation.model), []).append(writer)
         reading: set[int] = set()
         for writers in by_model.values():
-            if len(writers) == 1 and len(writers[0].generation.behind()) <= CHUNK:
-                continue  # it reads by itself when it is asked for its token
-            try:
+            with suppress(Exception):  # such as that there is no memory: each tries alone then, and says so if it fails
+                if len(writers) == 1 and len(writers[0].generation.behind()) <= CHUNK:
+                    continue  # it reads by itself when it is asked for its token
                 read_together([writer.generation for writer in writers])
-            except torch.OutOfMemoryError:  # each tries alone, and says so where it fails
-                continue
-            reading |= {writer.id for writer in writers if writer.generation.is_waiting}
+                reading |= {writer.id for writer in writers if writer.generation.is_waiting}
         return reading
 
     def _patience(self) -> float | None:

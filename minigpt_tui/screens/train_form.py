@@ -355,13 +355,13 @@ class TrainForm(TrainFormTexts):
         """End with the run's configuration; what is missing or wrong is said, and has the focus."""
         if self._initial is not None:
             return  # it is not filled in yet
+        if unsent := self._unsent():  # of the text as it is now: what its row says may be of the one before
+            self._refuse(f"{unsent} is not sent yet: {SENDS}", "text")
+            return
         for key, row in self._rows.items():
             if row.problem and not (isinstance(row, SettingRow) and row.locked):
                 self._refuse(f"{row.label}: {row.problem}", key)
                 return
-        if unsent := self._unsent():
-            self._refuse(f"{unsent} is not sent yet: {SENDS}", "text")
-            return
         _ = self.run_worker(self._make_config, group="start", exclusive=True)
 
     async def _make_config(self) -> None:

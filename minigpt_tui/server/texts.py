@@ -23,6 +23,9 @@ from minigpt_tui.server.meters import Meters
 SEEDS = 2**63
 """A seed is below this."""
 
+MOST_AT_ONCE = 64
+"""Events that are brought at once: where a client is slow, no more of them are made into an answer ahead of it."""
+
 
 class Job(NamedTuple):
     """One text to write.
@@ -127,7 +130,7 @@ class Texts:
                 raise StopAsyncIteration
             self._news = asyncio.get_running_loop().create_future()
             await self._news
-        events, self._events = self._events, []
+        events, self._events = self._events[:MOST_AT_ONCE], self._events[MOST_AT_ONCE:]
         return events
 
     async def collect(self) -> list[Text]:
@@ -158,7 +161,12 @@ class Texts:
         """Go no further."""
         if self._error is None:
             self._error = error
+            asyncio.get_running_loop().call_soon(self._name_fault)  # once it is known whether the engine lives
             self._wake()
+
+    def _name_fault(self) -> None:
+        if isinstance(self._error, MiniGPTError):
+            self._error = self.keeper.fault(self._error, "prompt")
 
     def _wake(self) -> None:
         if self._news and not self._news.done():

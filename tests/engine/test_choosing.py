@@ -117,6 +117,23 @@ def test_a_small_model_that_is_really_measured_loses_next_to_nothing(home):
     assert 0 < abs(measured.lost["bf16"]) < MOST_LOST
 
 
+def test_a_model_that_was_loaded_before_has_no_say_in_the_threads_of_the_measurement(parts, monkeypatch):
+    monkeypatch.setattr(choosing, "_most_threads", lambda: 2)
+    seen, before = [], torch.get_num_threads()
+
+    def timed(decoders, *seconds):
+        seen.append({decoder.threads for decoder in decoders.values()})
+        return dict.fromkeys(decoders, 1.0)
+
+    monkeypatch.setattr(choosing, "token_seconds", timed)
+    try:
+        torch.set_num_threads(1)
+        measure(*parts)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [{2}]
+
+
 # What is remembered
 
 

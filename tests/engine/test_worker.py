@@ -26,6 +26,7 @@ from engine.worker.protocol import (
     MAX_MESSAGE_BYTES,
     PROTOCOL_VERSION,
     Cancel,
+    Done,
     Error,
     Generate,
     Hello,
@@ -422,12 +423,21 @@ WRAPPED = """
         assert os.read(0, 100) == b"", "stdin is the protocol's alone"
         if type(event).__name__ == "Ready":
             import torch
+            from engine.inference.slots import Slots as service_slots
             from engine.worker import service
 
             def failing(model, text, *more):
                 raise {"memory": torch.OutOfMemoryError("CUDA out of memory")}.get(text, ValueError("first\\nsecond"))
 
             service.score = failing
+            grow = service_slots._grow
+
+            def no_room(self):
+                if len(self):
+                    raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+                return grow(self)
+
+            service_slots._grow = no_room
         send(self, event)
 
     Connection.send = noisy
@@ -449,6 +459,13 @@ def test_what_the_process_prints_never_reaches_the_protocol_and_a_fault_in_one_r
     internal, memory = events[2:4]
     assert (internal.kind, internal.message) == ("InternalError", "the engine failed: ValueError: first")
     assert (memory.kind, memory.message) == ("DeviceError", "the device ran out of memory")
+    worker.send(Generate(id=4, model="endless", prompt="la", params=SamplingParams(seed=1, max_new_tokens=20_000)))
+    worker.send(Generate(id=5, model="endless", prompt="la", params=SamplingParams(seed=1, max_new_tokens=5)))
+    refused = next(event for event in iter(worker.next, None) if isinstance(event, Error))
+    assert (refused.id, refused.kind) == (5, "DeviceError")  # there is room for one text, and it goes on
+    worker.send(Cancel(id=4))
+    done = next(event for event in iter(worker.next, None) if isinstance(event, Done))
+    assert (done.id, done.finish_reason) == (4, "cancelled")
     worker.send(Shutdown())
     assert worker.process.wait(PATIENCE) == 0
     log = worker.log.read_text()

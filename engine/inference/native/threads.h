@@ -16,7 +16,7 @@
 typedef void piece_of_work(void *context, long piece, int thread);
 
 static struct {
-    _Atomic uint64_t ticket; /* how many pieces there are, and below that the next one */
+    _Atomic uint64_t ticket; /* of the next piece, as OF_TICKET reads it */
     _Atomic long done;
     piece_of_work *work;
     void *context;

@@ -80,7 +80,9 @@ def test_a_sitting_from_a_text_on_disk_to_a_text_that_is_written_again(home):
         terminal.type("THE FOX:")
         terminal.press("enter")
         terminal.until("2 of 3")
-        terminal.press(">", "T")
+        terminal.press("T")
+        terminal.until("temperature 0.85")  # the mark in the text
+        terminal.press(">")
         first = terminal.until(has_ended)
         assert "temperature 0.85" in first
 

@@ -8,7 +8,7 @@ import pytest
 from drafted import AnyRows, count_rows, load_drafted, write_down
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_decoder import WEIGHTS_ALONE, decoder_in
+from test_decoder import TORCH, WEIGHTS_ALONE, decoder_in
 from tiny_models import TINY_TEXT, make_tiny
 
 from engine import folders
@@ -36,9 +36,10 @@ any_prompt = st.tuples(st.integers(0, len(TINY_TEXT) - 1), st.integers(0, 100)).
 ) | st.text("efghiorstw ,\n", max_size=100)
 
 
-# What guesses change is the same in all families: each in two precisions, and one in all.
+# What guesses change is the same in all families: each in two precisions, and one in all, also without a compiler.
 MODELS = [("nanochat", precision) for precision in PRECISIONS]
 MODELS += itertools.product([family for family in FAMILIES if family != "nanochat"], ["fp32", "int8"])
+MODELS += [("nanochat", f"fp32{TORCH}"), ("nanochat", f"int8{TORCH}"), ("gpt2", f"fp32{TORCH}")]
 
 
 @pytest.fixture(scope="module", params=MODELS, ids="-".join)
@@ -47,7 +48,7 @@ def model(request, home):
     name = f"guessed-{family}"
     if not (folders.user_checkpoints() / name).exists():
         make_tiny(name, family)
-    found = load_drafted(name, precision.partition(" ")[0])
+    found = load_drafted(name, precision.split()[0].strip(","))
     found.decoder = decoder_in(precision, found.gpt)
     if not found.decoder.rows_alike:
         pytest.skip("this build of torch has no packed products")

@@ -36,7 +36,13 @@ Answers = Literal["all", "last", "none"]
 
 
 class Pass(Protocol):
-    """What brings rows of texts through the model."""
+    """What brings rows of texts through the model.
+
+    Attributes:
+        threads: That it computes with; those of torch, where that does it.
+    """
+
+    threads: int
 
     @property
     def rows_alike(self) -> bool:
@@ -107,15 +113,12 @@ class Decoder:
 
     @property
     def threads(self) -> int:
-        """Threads of a pass: torch's, where it is not native."""
-        return self._pass.threads if isinstance(self._pass, NativePass) else torch.get_num_threads()
+        """Threads of a pass."""
+        return self._pass.threads
 
     @threads.setter
     def threads(self, threads: int) -> None:
-        if isinstance(self._pass, NativePass):
-            self._pass.threads = threads
-        else:
-            torch.set_num_threads(threads)
+        self._pass.threads = threads
 
     @torch.inference_mode()
     def read(self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], *, last: bool = False) -> Tensor:

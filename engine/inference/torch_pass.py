@@ -47,6 +47,15 @@ class TorchPass:
         self._steps = self.blocks.steps(self._turns)
         self._mask = Mask(self.slots.capacity, layout.device, dtype)
 
+    @property
+    def threads(self) -> int:
+        """Torch's."""
+        return torch.get_num_threads()
+
+    @threads.setter
+    def threads(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+
     def read(
         self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], answers: Literal["all", "last", "none"]
     ) -> Tensor:

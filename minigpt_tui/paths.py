@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine import folders
+from minigpt_tui.chat.kept import chats_folder, desk_file
 from minigpt_tui.clipboard import copied_file
 from minigpt_tui.config_file import config_path
 from minigpt_tui.settings import session_file
@@ -45,8 +46,11 @@ def places() -> tuple[Place, ...]:
         Place("themes", themes_folder(), "themes of your own, NAME.toml each"),
         Place("session", session_file(), "the last session's settings and prompts", folder=False),
         Place("branches", branches_file(), "the last session's texts and what parts from them", folder=False),
+        Place("chats", chats_folder(), "conversations, a file each"),
+        Place("chat", desk_file(), "which conversation was open, and how its turns are written", folder=False),
         Place("copied", copied_file(), "the last text that the terminal could not take", folder=False),
         Place("log", worker_log(), "what the engine's process printed", folder=False),
+        Place("cache", folders.cache_home(), "the built C library, and what else can be made again"),
         Place("bundled models", folders.bundled_checkpoints(), "models that ship with minigpt-tui", ours=False),
         Place("bundled texts", folders.bundled_texts(), "texts that ship with minigpt-tui", ours=False),
     )
@@ -54,7 +58,8 @@ def places() -> tuple[Place, ...]:
 
 def homes() -> tuple[Path, ...]:
     """The folders that all of the user's own places lie in."""
-    return tuple(dict.fromkeys(place.path.parent for place in places() if place.ours))
+    kinds = (folders.data_home(), folders.config_home(), folders.state_home(), folders.cache_home())
+    return tuple(dict.fromkeys(kinds))  # a system may have one for several
 
 
 def branches_file() -> Path:

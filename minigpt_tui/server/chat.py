@@ -4,21 +4,21 @@ OpenAI's clients read it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 
-from engine.config import SamplingParams
 from engine.errors import CheckpointError, DataError, WorkerError
 from engine.inference.stream import Token
 from engine.text.chat import read_chat_template, read_special_tokens, stops
 from engine.worker.protocol import Done, Started, Tokens
 from minigpt_tui.chat_rendering import render_chat
+from minigpt_tui.server.answering import DEFAULTS, Answering
 from minigpt_tui.server.backend import Backend, UsedBackend
 from minigpt_tui.server.documents import faults, or_events
 from minigpt_tui.server.engine_keeper import Served
-from minigpt_tui.server.events import event, stream, while_wanted
+from minigpt_tui.server.events import while_wanted
 from minigpt_tui.server.faults import Fault
 from minigpt_tui.server.openai_answers import (
     ChatAnswer,
@@ -33,16 +33,11 @@ from minigpt_tui.server.openai_answers import (
     TopLogprob,
     Usage,
     finish_reason,
-    new_id,
-    now,
 )
 from minigpt_tui.server.openai_requests import ChatRequest
 from minigpt_tui.server.texts import Job, Text, Texts, seeds
 
 router = APIRouter(tags=["OpenAI"])
-
-DEFAULTS = SamplingParams(temperature=1.0)
-"""OpenAI's own."""
 
 
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses={**or_events("ChatChunk"), **faults(404)})
@@ -58,15 +53,7 @@ async def create_chat_completion(asked: ChatRequest, backend: UsedBackend, reque
         Job(prompt, params.replace(seed=seed), asked.top_logprobs or 0, template=True)
         for seed in seeds(asked.first_seed, asked.samples)
     ]
-    texts = backend.write(model, jobs)
-    answer = _Answer(model, asked)
-    if asked.stream:
-        return await stream(request, texts, answer.stream(texts), backend.keeper.fault)
-    try:
-        whole = await while_wanted(request, answer.whole(texts))
-    finally:
-        texts.close()
-    return Response(whole.model_dump_json(), media_type="application/json")
+    return await _Chat("chatcmpl", backend, model, asked).answer(request, jobs)
 
 
 async def _render(backend: Backend, model: Served, asked: ChatRequest) -> tuple[str, tuple[str, ...]]:
@@ -92,14 +79,8 @@ async def _render(backend: Backend, model: Served, asked: ChatRequest) -> tuple[
         raise Fault(500, str(error), code="engine_failed") from None
 
 
-class _Answer:
-    """One answer as it grows."""
-
-    def __init__(self, model: Served, asked: ChatRequest) -> None:
-        self._model = model
-        self._asked = asked
-        self._id, self._created = new_id("chatcmpl"), now()
-        self._usage = Usage()
+class _Chat(Answering[ChatRequest, ChatChunkChoice]):
+    """The model's turns."""
 
     async def whole(self, texts: Texts) -> ChatCompletion:
         """All of it at once."""
@@ -120,36 +101,25 @@ class _Answer:
             finish_reason=finish_reason(text.done.finish_reason),
         )
 
-    async def stream(self, texts: Texts) -> AsyncGenerator[bytes, None]:
-        """Its pieces as events, all at once that came at once."""
-        usage = None if self._asked.tells_usage else UNSET
-        async for events in texts:
-            pieces = [piece for each in events for piece in self._pieces(*each)]
-            if told := b"".join([self._event([piece], usage) for piece in pieces]):
-                yield told
-        if self._asked.tells_usage:
-            yield self._event([], self._usage)
+    def chunk(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> ChatChunk:
+        """What an event of its stream carries."""
+        return ChatChunk(self._id, self._created, self._model.id, choices, usage)
 
-    def _event(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> bytes:
-        return event(ChatChunk(self._id, self._created, self._model.id, choices, usage))
-
-    def _pieces(self, index: int, what: Started | Tokens | Done) -> Iterator[ChatChunkChoice]:
+    async def pieces(self, index: int, what: Started | Tokens | Done) -> Sequence[ChatChunkChoice]:
         """What is told of something that happened to a text."""
         match what:
             case Tokens():
                 text = "".join([token.text for token in what.tokens])
                 logprobs = self._logprobs(what.tokens)
-                if text or logprobs:
-                    yield _piece(index, ChatDelta(content=text), logprobs)
+                return [_piece(index, ChatDelta(content=text), logprobs)] if text or logprobs else []
             case Started():
                 if index == 0:
                     self._usage.read(len(what.prompt_tokens))
-                yield _piece(index, ChatDelta(role="assistant", content=""))
+                return [_piece(index, ChatDelta(role="assistant", content=""))]
             case Done():
                 self._usage.wrote(what.new_tokens)
-                if what.text:
-                    yield _piece(index, ChatDelta(content=what.text))
-                yield _piece(index, ChatDelta(), reason=finish_reason(what.finish_reason))
+                rest = [_piece(index, ChatDelta(content=what.text))] if what.text else []
+                return [*rest, _piece(index, ChatDelta(), reason=finish_reason(what.finish_reason))]
 
     def _logprobs(self, tokens: Sequence[Token]) -> ChatLogprobs | None:
         if not self._asked.logprobs:

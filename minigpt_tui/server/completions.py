@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 
-from engine.config import SamplingParams
 from engine.inference.stream import Alternative, ScoredToken, Token
 from engine.worker.protocol import Done, Started, Tokens
+from minigpt_tui.server.answering import DEFAULTS, Answering
 from minigpt_tui.server.backend import Backend, UsedBackend
 from minigpt_tui.server.documents import faults, or_events
 from minigpt_tui.server.engine_keeper import Served
-from minigpt_tui.server.events import event, stream, while_wanted
 from minigpt_tui.server.openai_answers import (
     Completion,
     CompletionChoice,
@@ -22,16 +21,11 @@ from minigpt_tui.server.openai_answers import (
     CompletionLogprobs,
     Usage,
     finish_reason,
-    new_id,
-    now,
 )
 from minigpt_tui.server.openai_requests import CompletionRequest
 from minigpt_tui.server.texts import Job, Texts, seeds
 
 router = APIRouter(tags=["OpenAI"])
-
-DEFAULTS = SamplingParams(temperature=1.0)
-"""OpenAI's own."""
 
 DEFAULT_LENGTH = 16
 
@@ -53,26 +47,14 @@ async def create_completion(asked: CompletionRequest, backend: UsedBackend, requ
         for prompt in prompts
         for seed in seeds(asked.first_seed, asked.samples)
     ]
-    texts = backend.write(model, jobs)
-    answer = _Answer(backend, model, asked)
-    if asked.stream:
-        return await stream(request, texts, answer.stream(texts), backend.keeper.fault)
-    try:
-        whole = await while_wanted(request, answer.whole(texts))
-    finally:
-        texts.close()
-    return Response(whole.model_dump_json(), media_type="application/json")
+    return await _Completions("cmpl", backend, model, asked).answer(request, jobs)
 
 
-class _Answer:
-    """One answer as it grows."""
+class _Completions(Answering[CompletionRequest, CompletionChoice]):
+    """Texts that go on from prompts."""
 
-    def __init__(self, backend: Backend, model: Served, asked: CompletionRequest) -> None:
-        self._backend = backend
-        self._model = model
-        self._asked = asked
-        self._id, self._created = new_id("cmpl"), now()
-        self._usage = Usage()
+    def __init__(self, prefix: str, backend: Backend, model: Served, asked: CompletionRequest) -> None:
+        super().__init__(prefix, backend, model, asked)
         self._offsets: dict[int, int] = {}
         self._prompts: dict[int, CompletionLogprobs | None] = {}  # what was told of each, which its samples share
 
@@ -80,9 +62,7 @@ class _Answer:
         """All of it at once."""
         choices: dict[int, CompletionChoice] = {}
         async for events in texts:
-            for piece in [await self._piece(*each) for each in events]:
-                if piece is None:
-                    continue
+            for piece in [piece for each in events for piece in await self.pieces(*each)]:
                 if before := choices.get(piece.index):
                     before.text += piece.text
                     before.finish_reason = piece.finish_reason
@@ -98,40 +78,31 @@ class _Answer:
             usage=self._usage,
         )
 
-    async def stream(self, texts: Texts) -> AsyncGenerator[bytes, None]:
-        """Its pieces as events, all at once that came at once."""
-        usage = None if self._asked.tells_usage else UNSET
-        async for events in texts:
-            pieces = [await self._piece(*each) for each in events]
-            if told := b"".join([self._event([piece], usage) for piece in pieces if piece]):
-                yield told
-        if self._asked.tells_usage:
-            yield self._event([], self._usage)
+    def chunk(self, choices: list[CompletionChoice], usage: Usage | UnsetType | None) -> CompletionEvent:
+        """What an event of its stream carries."""
+        return CompletionEvent(self._id, self._created, self._model.id, choices, usage)
 
-    def _event(self, choices: list[CompletionChoice], usage: Usage | UnsetType | None) -> bytes:
-        return event(CompletionEvent(self._id, self._created, self._model.id, choices, usage))
-
-    async def _piece(self, index: int, what: Started | Tokens | Done) -> CompletionChoice | None:
-        """What is told of something that happened to a text, if anything is."""
+    async def pieces(self, index: int, what: Started | Tokens | Done) -> Sequence[CompletionChoice]:
+        """What is told of something that happened to a text."""
         match what:
             case Tokens():
                 text = "".join([token.text for token in what.tokens])
                 logprobs = self._logprobs(index, what.tokens)
-                return CompletionChoice(text, index, logprobs, None) if text or logprobs else None
+                return [CompletionChoice(text, index, logprobs, None)] if text or logprobs else []
             case Started():
                 if index % self._asked.samples == 0:
                     self._usage.read(len(what.prompt_tokens))
                 self._offsets[index] = len(what.prompt)
                 if not self._asked.echo:
-                    return None
+                    return []
                 prompt = index // self._asked.samples
                 if prompt not in self._prompts:
                     self._prompts[prompt] = await self._read_prompt(what)
-                return CompletionChoice(what.prompt, index, copy.deepcopy(self._prompts[prompt]), None)
+                return [CompletionChoice(what.prompt, index, copy.deepcopy(self._prompts[prompt]), None)]
             case Done():
                 self._usage.wrote(what.new_tokens)
                 logprobs = None if self._asked.logprobs is None else _none(self._asked.logprobs)
-                return CompletionChoice(what.text, index, logprobs, finish_reason(what.finish_reason))
+                return [CompletionChoice(what.text, index, logprobs, finish_reason(what.finish_reason))]
 
     def _logprobs(self, index: int, tokens: Sequence[Token]) -> CompletionLogprobs | None:
         if self._asked.logprobs is None:

@@ -1,4 +1,6 @@
-"""The first line: the app's name, its screens, and at the right the model and where it computes, or a note."""
+"""The first line: the app's name, its screens, and at the right the model and where it computes, or a note. Where there
+is no room, what tells least is left out.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +27,9 @@ MORE_SCREENS = ("Chat", "Batch", "Settings")
 
 MORE_FROM = 120
 """Columns from which there is."""
+
+LEAST_NAME = 4
+"""Cells of a model's name that tell anything."""
 
 
 class TopLine(Widget):
@@ -61,9 +66,8 @@ class TopLine(Widget):
             ]
         )
         room = max(0, self.size.width - left.cell_length - 2)
-        right = Content.styled(visible(self.note), "$quiet") if self.note else self._model_text()
-        if right.cell_length > room:
-            right = right.truncate(room, ellipsis=True)
+        note = Content.styled(visible(self.note), "$quiet").truncate(room, ellipsis=True)
+        right = note if self.note else self._model_text(room)
         return left + " " * (self.size.width - left.cell_length - right.cell_length) + right
 
     def _screens(self) -> list[str]:
@@ -76,12 +80,25 @@ class TopLine(Widget):
             return Content.styled(name, "bold")
         return Content.from_markup(f"[@click=\"app.show('{name.lower()}')\"]{name}[/]")
 
-    def _model_text(self) -> Content:
+    def _model_text(self, room: int) -> Content:
+        """As much as there is room for: first its size goes, then its precision and device, then a part of its name."""
         model = self.model
-        if model is None:
+        if model is None or room < LEAST_NAME:
             return Content("")
+        name = visible(model.name.rstrip("/").rpartition("/")[2])  # a model that was named by its path
         parameters = count_text(model.parameters) if model.parameters else ""  # a server may not tell
-        return Content.assemble(
-            visible(model.name.rstrip("/").rpartition("/")[2]),  # a model that was named by its path
-            (" · " + " · ".join(filter(None, [parameters, f"{model.device} {model.precision}".strip()])), "$quiet"),
-        )
+        place = f"{model.device} {model.precision}".strip()
+        for facts in ((parameters, place), (place,), (model.device,)):
+            told = Content.assemble(name, ("".join(f" · {fact}" for fact in facts if fact), "$quiet"))
+            if told.cell_length <= room:
+                return told
+        return shortened(name, room)
+
+
+def shortened(name: str, room: int) -> Content:
+    """A model's name in so many cells; of a run's checkpoint it is rather the run's name that is cut."""
+    run, colon, checkpoint = name.partition(":")
+    behind = Content(colon + checkpoint)
+    if behind.cell_length + LEAST_NAME > room:
+        return Content(name).truncate(room, ellipsis=True)
+    return Content(run).truncate(room - behind.cell_length, ellipsis=True) + behind

@@ -170,7 +170,11 @@ def test_paths_says_where_everything_is_and_whether_it_is_there(cli, own_home):
     assert found["runs"]["exists"] is False
     assert found["bundled texts"]["exists"] is True
     assert all(entry["holds"] for entry in found.values())
-    assert str(own_home / "data" / "runs") in cli("paths").out
+    assert found["cache"]["path"] == str(own_home / "cache")
+    assert found["chats"]["path"] == str(own_home / "state" / "chats")
+    lines = cli("paths").out
+    assert str(own_home / "data" / "runs") in lines
+    assert str(own_home / "cache") in lines
     assert not own_home.exists()  # looking makes nothing
 
 

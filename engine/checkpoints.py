@@ -31,6 +31,7 @@ from engine.inference.choosing import choose_precision, choose_threads
 from engine.inference.decoder import Decoder
 from engine.inference.draft_table import DraftTable, find_table
 from engine.inference.tempo import Tempo
+from engine.inference.threads import most_threads, torch_threads
 from engine.model.gpt import GPT
 from engine.text.provenance import without_folders
 from engine.text.tokenizers import Tokenizer
@@ -94,7 +95,8 @@ class LoadedModel:
     @functools.cached_property
     def decoder(self) -> Decoder:
         """The weights as decoding wants them, laid out when first asked for."""
-        return Decoder(self.gpt, self.precision)
+        with torch_threads(most_threads()):
+            return Decoder(self.gpt, self.precision)
 
     @functools.cached_property
     def draft_table(self) -> DraftTable | None:

@@ -50,13 +50,13 @@ def load_drafted(name: str, precision: str) -> LoadedModel:
 def count_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The rows of each text in every pass from now on."""
     counted: list[int] = []
-    original = Decoder._read
+    original = Decoder.read_once
 
-    def count(self, rows, slots, answers):
-        counted.append(len(rows[0]))
-        return original(self, rows, slots, answers)
+    def count(self, rows, slots, wanted):
+        counted.append(max(map(len, rows)))
+        return original(self, rows, slots, wanted)
 
-    monkeypatch.setattr(Decoder, "_read", count)
+    monkeypatch.setattr(Decoder, "read_once", count)
     return counted
 
 

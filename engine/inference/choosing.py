@@ -5,7 +5,6 @@ model, machine and version of torch, and remembered, so that the same command gi
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping
 
@@ -23,6 +22,7 @@ from engine.inference.native.weights import KINDS
 from engine.inference.noise import gumbel
 from engine.inference.products import can_pack, has_int8, has_static_int8
 from engine.inference.tempo import Hope
+from engine.inference.threads import most_threads
 from engine.model.gpt import GPT
 from engine.remembered import recall, remember
 from engine.text.corpus import encode_documents
@@ -115,7 +115,7 @@ def measure(gpt: GPT, tokenizer: Tokenizer, record: Record) -> Measured:
     """
     decoders = {precision: Decoder(gpt, precision) for precision in candidates()}
     for decoder in decoders.values():
-        decoder.threads = _most_threads()  # a model that was loaded before may have left torch with one
+        decoder.threads = most_threads()
     texts = _val_windows(tokenizer, record, gpt.config.block_size)
     lost = _losses(decoders, texts or _own_texts(decoders["fp32"], tokenizer.eot_id), is_own=not texts)
     milliseconds = {name: round(1000 * seconds, 4) for name, seconds in token_seconds(decoders).items()}
@@ -129,20 +129,18 @@ def measure(gpt: GPT, tokenizer: Tokenizer, record: Record) -> Measured:
 def choose_threads(decoder: Decoder) -> int:
     """Give a decoder the number of threads with which it is fastest now; the text does not depend on it.
 
-    Torch keeps to one thread beside a native pass: for the little that is left to it, others are no help, and on a busy
-    machine it would wait for them.
+    Beside the passes torch keeps to as few as any decoder's do with, and to one where a pass is native.
 
     Returns:
         The number.
     """
-    most = _most_threads()
-    if decoder.is_native:
-        torch.set_num_threads(1)
+    most = most_threads()
     seconds = {}
     for threads in sorted({1, max(1, most // 2), most}):
         decoder.threads = threads
         seconds[threads] = token_seconds({"": decoder}, QUICK_ROUND_SECONDS)[""]
     decoder.threads = min(seconds, key=lambda threads: (seconds[threads], threads))
+    torch.set_num_threads(1 if decoder.is_native else min(torch.get_num_threads(), decoder.threads))
     return decoder.threads
 
 
@@ -181,16 +179,6 @@ def pass_seconds(decoders: Mapping[str, Decoder], rows: int, round_seconds: floa
 
 class _Owner:
     """Has slots for a moment."""
-
-
-def _most_threads() -> int:
-    """As many as the user allows, or this process may have processors."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # the rest is for threads within threads
-    return int(wanted) if wanted.isdecimal() and int(wanted) else _cores()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _losses(decoders: Mapping[str, Decoder], texts: list[list[int]], *, is_own: bool) -> dict[str, float]:

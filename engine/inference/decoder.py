@@ -13,7 +13,7 @@ Shapes: S texts, R rows of each; V = vocab_size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,9 +30,6 @@ from engine.model.gpt import GPT
 
 CHUNK = 256
 """Tokens of a prompt read in one pass."""
-
-Answers = Literal["all", "last", "none"]
-"""Behind which rows of each text logits are wanted."""
 
 
 class Pass(Protocol):
@@ -54,16 +51,16 @@ class Pass(Protocol):
         """Keys and values of each text."""
         ...
 
-    def read(self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], answers: Answers) -> Tensor:
+    def read(self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], wanted: Sequence[int]) -> Tensor:
         """Logits behind rows of texts, which are yet to be entered in `held`.
 
         Args:
-            rows: For each text its ids, at least one. The text that has most has R.
+            rows: For each text its ids, at least one.
             slots: Of these texts.
-            answers: With `last` and `none`, all texts have as many rows.
+            wanted: Of each text, behind how many of its last rows; R is the most.
 
         Returns:
-            (S, R, V) logits in float32, (S, 1, V) or (S, 0, V).
+            (S, R, V) logits in float32.
         """
         ...
 
@@ -143,13 +140,24 @@ class Decoder:
         step = most if len(slots) > 1 else CHUNK
         for start in range(0, most, step):
             chunk = [row[start : start + step] for row in rows]
-            answers: Answers = "all" if not last else "last" if start + step >= most else "none"
-            parts.append(self._read(chunk, slots, answers))
+            is_end = start + step >= most
+            parts.append(self.read_once(chunk, slots, [int(is_end) if last else len(row) for row in chunk]))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _read(self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], answers: Answers) -> Tensor:
-        """One pass."""
-        logits = self._pass.read(rows, slots, answers)
+    def read_once(self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], wanted: Sequence[int]) -> Tensor:
+        """Read tokens in one pass, which must fit in the window.
+
+        Args:
+            rows: For each text its ids, at least one.
+            slots: Of these texts.
+            wanted: Behind how many of each text's last rows logits are wanted. By torch, behind all, or of each text
+                as many, one or none.
+
+        Returns:
+            (S, R, V) logits in float32, R being the most that are wanted of a text. Those of a text come first in its
+            row; what stands behind them means nothing.
+        """
+        logits = self._pass.read(rows, slots, wanted)
         for slot, ids in zip(slots, rows, strict=True):
             slot.held += ids
         return logits

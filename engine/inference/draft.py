@@ -51,7 +51,7 @@ class Draft:
         source = table or _Counts()
         self._counts = source if isinstance(source, _Counts) else None
         self._candidates, self._bits, longest = source.candidates, source.bits, source.longest
-        self._match = max(LEAST_MATCH, MATCH_BITS // id_bits(table.vocab_size if table else max(tokens, default=0) + 1))
+        self._match = match_length(table.vocab_size if table else max(tokens, default=0) + 1)
         self._context_mask = (1 << longest * self._bits) - 1
         self._match_mask = (1 << self._match * self._bits) - 1
         self._width = max(longest, self._match)
@@ -133,6 +133,11 @@ class Draft:
         while length < min(place, LONGEST_MATCH) and tokens[place - 1 - length] == tokens[end - 1 - length]:
             length += 1
         return (place, length) if length >= self._match else (-1, 0)
+
+
+def match_length(vocab_size: int) -> int:
+    """Tokens of a match."""
+    return max(LEAST_MATCH, MATCH_BITS // id_bits(vocab_size))
 
 
 class _Recent(Generic[Value]):

@@ -8,6 +8,7 @@ models", 1998): most tell so little that a table without them is not only smalle
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,21 +90,26 @@ class DraftTable:
             parent), then of that token. `counts`: contexts of each length, (longest + 1,). `oldest`: the oldest token
             of each context, (N,). `children`: contexts one longer, (N without the longest,). `widths`: tokens that it
             tells of, (N,). `ids` and `shares`: these tokens, and how likely each is, in -1/STEPS nats, (M,).
+        contexts: Of each length, packed, in the order of their rows.
+        ends: Where the tokens of each row begin, and where the last one's end, (N + 1,).
+        ids: These tokens, with those that shorter contexts tell of.
+        logarithms: Of the share of each.
     """
 
     def __init__(self, vocab_size: int, arrays: dict[str, Array]) -> None:
         """Take arrays that belong together, as `build_table` makes them and `open` lets through."""
         self.vocab_size, self.arrays, self.bits = vocab_size, arrays, id_bits(vocab_size)
         self.longest = len(arrays["counts"]) - 1
-        packed, parents = _unfold(arrays, self.bits)
-        ends, self._ids, self._logarithms = _spread(arrays, parents, vocab_size)
-        self._ends = ends.tolist()
-        rows = iter(range(len(parents)))
-        find = [dict(zip(contexts.tolist(), rows, strict=False)) for contexts in packed]
-        self._search: list[tuple[int, Callable[[int], int | None]]] = [
-            ((1 << length * self.bits) - 1, find[length].get) for length in reversed(range(len(find)))
-        ]  # the longest first; all know the empty context
+        self.contexts, parents = _unfold(arrays, self.bits)
+        self.ends, self.ids, self.logarithms = _spread(arrays, parents, vocab_size)
         self._remembered: dict[int, Candidates] = {}
+
+    @functools.cached_property
+    def _search(self) -> list[tuple[int, Callable[[int], int | None]]]:
+        """For each length what finds a context's row, the longest first; all know the empty context."""
+        rows = iter(range(len(self.ends)))
+        find = [dict(zip(contexts.tolist(), rows, strict=False)) for contexts in self.contexts]
+        return [((1 << length * self.bits) - 1, find[length].get) for length in reversed(range(len(find)))]
 
     def candidates(self, context: int) -> Candidates:
         """What may follow the latest `longest` tokens, packed; where a text has fewer, zeros stand before them."""
@@ -117,8 +123,8 @@ class DraftTable:
                 break
         if len(self._remembered) >= REMEMBERED:
             self._remembered.clear()
-        own = slice(self._ends[row], self._ends[row + 1])
-        known = self._remembered[context] = self._ids[own].tolist(), self._logarithms[own].tolist()
+        own = slice(self.ends[row], self.ends[row + 1])
+        known = self._remembered[context] = self.ids[own].tolist(), self.logarithms[own].tolist()
         return known
 
     def save(self, folder: Path) -> None:

@@ -19,6 +19,7 @@ from engine.config import ENDLESS, SamplingParams
 from engine.errors import DataError
 from engine.inference.decoder import Decoder
 from engine.inference.draft import Draft
+from engine.inference.native.guessing import NativeDraft, fits
 from engine.inference.noise import Noise
 from engine.inference.sampling import shares
 from engine.inference.slots import Slot
@@ -146,7 +147,7 @@ class Generation:
         self.hope = Hope(self.tempo.hope)
         self.speculates = speculate and model.decoder.rows_alike
         self._stream = TextStream(params.stop, after=self._open_character())
-        self._draft = Draft(model.draft_table, self.tokens) if self.speculates else None
+        self._draft = self._new_draft() if self.speculates else None
         self._ahead: deque[Drawn] = deque()
         self._slot: Slot | None = None
         self._begin = self._held = 0  # where its window begins, and how many of its tokens the slot surely holds
@@ -272,9 +273,17 @@ class Generation:
         self._held = slot.keep(self.tokens[begin + self._held : -1], self._held)
         return self.tokens[begin + self._held :]
 
+    def ask_draft(self, count: int) -> NativeDraft | None:
+        """What is to guess at most so many tokens that may come next, with others; None where `guesses` does."""
+        if not count or not isinstance(self._draft, NativeDraft):
+            return None
+        noise = self.noise.address(self.position, count)
+        self._draft.want(self.tokens, noise, self._params.temperature, count)
+        return self._draft
+
     def guesses(self, count: int) -> list[int]:
         """At most so many tokens that may come next."""
-        if not count or self._draft is None:
+        if not count or not isinstance(self._draft, Draft):
             return []
         noise = self.noise.plain_rows(self.position, count)
         return self._draft.guess(self.tokens, noise, self._params.temperature, count)
@@ -296,6 +305,12 @@ class Generation:
         if guessed:
             self.hope.see(len(drawn) - 1, guessed)
         self._ahead.extend(drawn)
+
+    def _new_draft(self) -> Draft | NativeDraft:
+        table, library = self.model.draft_table, self.decoder.library
+        if table is not None and library is not None and fits(table):
+            return NativeDraft(library, table, self.model.config.vocab_size)
+        return Draft(table, self.tokens)
 
     def _window(self) -> list[int]:
         return self.tokens[window_start(len(self.tokens), self.model.config.block_size) :]

@@ -84,6 +84,7 @@ class Noise:
         self.seed, self.vocab_size, self.device = seed, vocab_size, device
         self._ahead = max(LEAST_AHEAD, min(256, BLOCK_NUMBERS // vocab_size))
         self._blocks: dict[int, Tensor] = {}  # by their number, the latest two
+        self._joined: Tensor | None = None  # rows of both
         self._plain: dict[tuple[int, int], Any] = {}  # parts of them, by their places in the block
 
     def rows(self, position: int, count: int) -> Tensor:
@@ -93,6 +94,14 @@ class Noise:
         if place + count <= self._ahead:
             return block[place : place + count]
         return torch.cat((block[place:], self.rows((number + 1) * self._ahead, place + count - self._ahead)))
+
+    def address(self, position: int, count: int) -> int:
+        """Where the same lies in memory, until the next call or the one behind that."""
+        number, place = divmod(position, self._ahead)
+        if place + count > self._ahead:
+            self._joined = self.rows(position, count)
+            return self._joined.data_ptr()
+        return self._block(number).data_ptr() + 4 * self.vocab_size * place
 
     def plain_rows(self, position: int, count: int) -> list[Sequence[float]]:
         """The same for what draws without torch."""

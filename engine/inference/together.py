@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,63 +16,116 @@ from torch import Tensor
 from engine.inference.decoder import CHUNK
 from engine.inference.generator import Drawn, Generation, Wanted
 from engine.inference.native.drawing import draw as native_draw
+from engine.inference.native.guessing import guess
 from engine.inference.sampling import draw, entropies, filter_logits
 
 MOST_TOGETHER = 64
 """Texts in one pass; more take turns."""
 
 WIDEST_GAP = 2
-"""Texts share a pass when their slots lie at most so many times as far apart as there are texts."""
+"""By torch, texts share a pass when their slots lie at most so many times as far apart as there are texts."""
+
+
+class Prompt(NamedTuple):
+    """What a pass reads of a text's prompt, or of a window that has moved on.
+
+    Attributes:
+        is_last: Whether nothing of it is left then, so that the text's next token can be drawn.
+    """
+
+    generation: Generation
+    ids: list[int]
+    is_last: bool
 
 
 @torch.inference_mode()
 def read_together(generations: Sequence[Generation]) -> None:
-    """Bring texts further, so that each has its next token ready, or has read a piece of its prompt.
+    """Bring texts further, so that each has its next token ready, or more of its prompt is read.
 
     Whoever takes all that is ready of each, before it asks again, has the fewest passes: what one text has ahead saves
     none as long as another one lacks its own.
 
     Args:
-        generations: Texts of one model; those that have ended, or are ready, stay as they are.
+        generations: Texts of one model; those that have ended, or are ready, stay as they are. Where their prompts are
+            more than a pass reads, the first ones are read first.
 
     Raises:
         CheckpointError: The model answers with what is no number.
     """
-    waiting = [generation for generation in generations if generation.is_waiting]
-    steady = []
-    for generation in waiting:
+    steady, prompts, left = [], list[Prompt](), CHUNK
+    for generation in generations:
+        if not generation.is_waiting:
+            continue
         behind = generation.behind()
-        if len(behind) > 1:  # a prompt, or a window that has moved on
-            logits = generation.decoder.read([behind[:CHUNK]], [generation.slot], last=True)
-            if len(behind) <= CHUNK:
-                _draw([(generation, [])], logits)
-        else:
+        if len(behind) == 1:
             steady.append(generation)
-    steady.sort(key=lambda generation: generation.slot.index)
+        elif not generation.decoder.is_native:
+            _pass([], [_prompt(generation, behind, CHUNK)])
+        elif left:
+            prompts.append(_prompt(generation, behind, left))
+            left -= len(prompts[-1].ids)
+    for group in _groups(steady) or [[]]:
+        if group or prompts:
+            _pass(group, prompts)
+        prompts = []
+
+
+def _prompt(generation: Generation, behind: list[int], most: int) -> Prompt:
+    return Prompt(generation, behind[:most], len(behind) <= most)
+
+
+def _groups(steady: list[Generation]) -> list[list[Generation]]:
+    """Texts that share a pass."""
+    is_native = not steady or steady[0].decoder.is_native
+    if not is_native:
+        steady.sort(key=lambda generation: generation.slot.index)
+    groups = []
     for start in range(0, len(steady), MOST_TOGETHER):
-        together = steady[start : start + MOST_TOGETHER]
-        apart = together[-1].slot.index - together[0].slot.index + 1
-        for group in [together] if apart <= WIDEST_GAP * len(together) else [[each] for each in together]:
-            _pass(group)
+        group = steady[start : start + MOST_TOGETHER]
+        apart = group[-1].slot.index - group[0].slot.index + 1
+        groups += [group] if is_native or apart <= WIDEST_GAP * len(group) else [[each] for each in group]
+    return groups
 
 
-def _pass(generations: Sequence[Generation]) -> None:
-    """One pass over texts that each lack one token."""
-    decoder, tempo = generations[0].decoder, generations[0].tempo
-    choices = _choices(generations)
-    rows = tempo.choose(choices, [generation.hope for generation in generations])
-    began = time.perf_counter()
-    guesses = [generation.guesses(min(rows, generation.room) - 1) for generation in generations]
-    ids = [[generation.tokens[-1], *guessed] for generation, guessed in zip(generations, guesses, strict=True)]
-    logits = decoder.read(ids, [generation.slot for generation in generations])
-    _draw(list(zip(generations, guesses, strict=True)), logits)
-    read = next(each for each in choices if each >= logits.shape[1])  # there may be fewer guesses than were asked for
-    tempo.see(read, time.perf_counter() - began, len(generations))
+def _pass(steady: Sequence[Generation], prompts: Sequence[Prompt]) -> None:
+    """One pass over texts that each lack one token, and over prompts."""
+    began, choices = time.perf_counter(), _choices(steady)
+    texts = _guessed(steady, choices)
+    prompts = sorted(prompts, key=lambda prompt: not prompt.is_last)  # those behind which is drawn come first
+    ids = [[generation.tokens[-1], *guesses] for generation, guesses in texts]
+    most, own = max(map(len, ids), default=0), sum(map(len, ids))
+    wanted = [*map(len, ids), *(int(prompt.is_last) for prompt in prompts)]
+    ids += [prompt.ids for prompt in prompts]
+    read = [*steady, *(prompt.generation for prompt in prompts)]
+    logits = read[0].decoder.read_once(ids, [generation.slot for generation in read], wanted)
+    texts += [(prompt.generation, []) for prompt in prompts if prompt.is_last]
+    if texts:
+        _draw(texts, logits[: len(texts)])
+    if steady:
+        rows = next(each for each in choices if each >= most)  # there may be fewer guesses than were asked for
+        seconds = (time.perf_counter() - began) * own / sum(map(len, ids))
+        steady[0].tempo.see(rows, seconds, len(steady))
+
+
+def _guessed(steady: Sequence[Generation], choices: Sequence[int]) -> list[tuple[Generation, list[int]]]:
+    """Texts, each with the guesses that are read along."""
+    if not steady:
+        return []
+    rows = steady[0].tempo.choose(choices, [generation.hope for generation in steady])
+    counts = [min(rows, generation.room) - 1 for generation in steady]
+    drafts = [generation.ask_draft(count) for generation, count in zip(steady, counts, strict=True)]
+    library = steady[0].decoder.library
+    if library is not None and (asked := [draft for draft in drafts if draft]):
+        guess(library, asked)
+    return [
+        (generation, draft.guesses if draft else generation.guesses(count))
+        for generation, draft, count in zip(steady, drafts, counts, strict=True)
+    ]
 
 
 def _choices(generations: Sequence[Generation]) -> list[int]:
     """How many rows of each text can be read."""
-    if not all(generation.speculates for generation in generations):
+    if not generations or not all(generation.speculates for generation in generations):
         return [1]
     room = max(generation.room for generation in generations)
     possible = [1, 2, 4, 8]
@@ -88,15 +142,15 @@ def _draw(texts: Sequence[tuple[Generation, list[int]]], logits: Tensor) -> None
         logits: (S, R, V) behind the last token and each guess.
     """
     wanted = [generation.wanted(guessed) for generation, guessed in texts]
-    if len(texts) == 1:
-        texts[0][0].take(len(texts[0][1]), _drawn(wanted, logits)[0])
-        return
-    drawn: list[list[Drawn]] = [[] for _ in texts]
-    order = sorted(range(len(texts)), key=lambda text: wanted[text].key)
-    for _, group in groupby(order, key=lambda text: wanted[text].key):
-        members = list(group)
-        for text, found in zip(members, _drawn([wanted[text] for text in members], logits[members]), strict=True):
-            drawn[text] = found
+    if all(each.key == wanted[0].key for each in wanted):
+        drawn = _drawn(wanted, logits)
+    else:
+        drawn = [[] for _ in texts]
+        order = sorted(range(len(texts)), key=lambda text: wanted[text].key)
+        for _, group in groupby(order, key=lambda text: wanted[text].key):
+            members = list(group)
+            for text, found in zip(members, _drawn([wanted[text] for text in members], logits[members]), strict=True):
+                drawn[text] = found
     for (generation, guessed), found in zip(texts, drawn, strict=True):
         generation.take(len(guessed), found)
 
@@ -106,7 +160,7 @@ def _drawn(wanted: Sequence[Wanted], logits: Tensor) -> list[list[Drawn]]:
     most = max(each.rows for each in wanted)
     logits, native, filtered = logits[:, :most], None, None
     if library := wanted[0].library:
-        noise = [each.noise(most) for each in wanted]
+        noise = [each.generation.noise.address(each.generation.position, most) for each in wanted]
         native = native_draw(library, logits, wanted[0].params.temperature, noise)
         drawn, chosen = native.ids, native.logprobs
     else:

@@ -9,7 +9,6 @@ Shapes: S texts, R rows of each, N = S R; C = n_embd, H heads, D = head_size, V 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from engine.inference.blocks import Blocks
 from engine.inference.layout import Layout
 from engine.inference.products import LEAST_ROWS, Make
 from engine.inference.slots import Slot, Slots
+from engine.inference.threads import torch_threads
 
 
 class TorchPass:
@@ -46,22 +46,15 @@ class TorchPass:
             self._turns = turns if self.blocks.is_wide else torch.view_as_real(turns).to(dtype)
         self._steps = self.blocks.steps(self._turns)
         self._mask = Mask(self.slots.capacity, layout.device, dtype)
+        self.threads = torch.get_num_threads()
 
-    @property
-    def threads(self) -> int:
-        """Torch's."""
-        return torch.get_num_threads()
-
-    @threads.setter
-    def threads(self, threads: int) -> None:
-        torch.set_num_threads(threads)
-
-    def read(
-        self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], answers: Literal["all", "last", "none"]
-    ) -> Tensor:
-        """As `Pass` says."""
-        x = self._streams(rows, slots, last=answers != "all")
-        return self._logits(x if answers == "all" else x[:, -1:] if answers == "last" else x[:, :0])
+    def read(self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], wanted: Sequence[int]) -> Tensor:
+        """As `Pass` says, but that behind all rows, or behind the last one or none of texts that have as many."""
+        with torch_threads(self.threads):
+            if all(count == len(row) for count, row in zip(wanted, rows, strict=True)):
+                return self._logits(self._streams(rows, slots, last=False))
+            x = self._streams(rows, slots, last=True)
+            return self._logits(x[:, x.shape[1] - wanted[0] :])
 
     def _logits(self, x: Tensor) -> Tensor:
         """The head and the soft cap: (S, R, C) to (S, R, V) in float32."""

@@ -16,6 +16,7 @@ import torch
 from engine.catalog import CONFIG, RECORD, WEIGHTS, find_checkpoint
 from engine.checkpoints import LoadedModel, load_model
 from engine.devices import resolve_device, resolve_precision
+from engine.inference.threads import most_threads, torch_threads
 
 T = TypeVar("T")
 
@@ -59,7 +60,8 @@ class Models:
             del found  # the old weights are freed before the new ones come
             try:
                 self._make_room(_weights_size(path), device)
-                model = self.retry_alone(lambda: load_model(name, device, precision))
+                with torch_threads(most_threads()):
+                    model = self.retry_alone(lambda: load_model(name, device, precision))
                 self.retry_alone(model.prepare_to_write)
             finally:
                 self.last_loaded = time.monotonic()

@@ -19,6 +19,7 @@ from engine.evaluation import score
 from engine.inference.decoder import CHUNK
 from engine.inference.generator import Generation
 from engine.inference.stream import ScoredToken
+from engine.inference.threads import torch_threads
 from engine.inference.together import read_together
 from engine.worker.connection import Arrival, Connection
 from engine.worker.inspecting import Inspecting
@@ -206,7 +207,9 @@ class Service:
 
     def _inspect(self, request: Inspect) -> None:
         model = self._models.get(request.model, request.device, request.precision)
-        self._connection.send(self._models.retry_alone(lambda: self._inspecting.look(model, request)))
+        with torch_threads(model.decoder.threads):
+            looked = self._models.retry_alone(lambda: self._inspecting.look(model, request))
+        self._connection.send(looked)
 
     def _score(self, request: Score) -> None:
         model = self._models.get(request.model, request.device, request.precision)
@@ -218,7 +221,8 @@ class Service:
                 f"the text has {count:,} tokens, too many to score one by one",
                 f"at most {MAX_MESSAGE_BYTES // each:,}; for the loss of a long text use: minigpt-tui eval",
             )
-        result = self._models.retry_alone(lambda: score(model, text, request.alternatives))
+        with torch_threads(model.decoder.threads):
+            result = self._models.retry_alone(lambda: score(model, text, request.alternatives))
         if math.isnan(result.loss):
             raise model.no_number()
         self._connection.send(

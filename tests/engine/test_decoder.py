@@ -134,17 +134,11 @@ def test_a_row_is_the_same_to_the_bit_where_threads_share_rows_of_odd_sizes(fami
     decoder = decoder_in(precision, make(CONFIGS[family].replace(block_size=300, **shape)).float())
     if not decoder.rows_alike:
         pytest.skip("this build of torch has no packed products")
-    text, before = (
-        torch.randint(37, (300,), generator=torch.Generator().manual_seed(1)).tolist(),
-        torch.get_num_threads(),
-    )
-    try:
-        torch.set_num_threads(3)
-        whole = read_in_pieces(decoder, text, [300])
-        for sizes in ([5], [7, 1], [64]):
-            assert torch.equal(read_in_pieces(decoder, text, sizes), whole), sizes
-    finally:
-        torch.set_num_threads(before)
+    text = torch.randint(37, (300,), generator=torch.Generator().manual_seed(1)).tolist()
+    decoder.threads = 3
+    whole = read_in_pieces(decoder, text, [300])
+    for sizes in ([5], [7, 1], [64]):
+        assert torch.equal(read_in_pieces(decoder, text, sizes), whole), sizes
 
 
 @pytest.mark.parametrize(("mine", "torchs"), [(gelu, partial(F.gelu, approximate="tanh")), (silu, F.silu)])

@@ -21,6 +21,7 @@ from test_model import CONFIGS, every_config, make
 
 from engine.inference.decoder import Decoder
 from engine.inference.native import building, weights
+from engine.inference.slots import zeros
 
 FAR = {"fp32": 1e-5, "bf16": 1.2e-2, "int8": 4e-2}
 """How far logits may be from the exact ones, of their size; tiny models have short sums, whose errors cancel little."""
@@ -136,6 +137,26 @@ def test_the_last_rows_alone_are_what_they_are_among_all(precision):
 
 
 @every_precision
+def test_of_each_text_as_many_rows_are_answered_as_are_wanted(precision):
+    config = CONFIGS["llama"]
+    decoder = native_decoder(in_float32(config), precision)
+    texts = [some_text(config, seed=seed) for seed in range(5)]
+    whole = [read_all(decoder, text) for text in texts]
+    owners, slots = slots_of(decoder, 5)
+    decoder.read([text[:4] for text in texts[:3]], slots[:3])
+    lengths, wanted = (2, 1, 4, 12, 9), (2, 1, 3, 1, 0)  # guesses, a token, a few; a prompt's end; a piece of one
+    starts = [len(slot.held) for slot in slots]
+    rows = [text[start : start + length] for text, start, length in zip(texts, starts, lengths, strict=True)]
+    logits = decoder.read_once(rows, slots, wanted)
+    assert logits.shape == (5, 3, config.vocab_size)
+    for text, (start, length, count) in enumerate(zip(starts, lengths, wanted, strict=True)):
+        end = start + length
+        assert torch.equal(logits[text, :count], whole[text][end - count : end])
+    assert torch.equal(decoder.read([texts[4][9:11]], slots[4:])[0], whole[4][9:11])
+    del owners
+
+
+@every_precision
 def test_texts_go_on_where_others_made_the_room_for_them_move(precision):
     config = CONFIGS["llama"]
     decoder = native_decoder(in_float32(config), precision)
@@ -231,18 +252,17 @@ def test_texts_go_on_after_there_was_no_memory_for_another_one(layer, monkeypatc
     config = CONFIGS["nanochat"].replace(n_layer=2)
     model, text = in_float32(config), some_text(config)
     decoder = native_decoder(model)
-    whole, zeros, made = read_all(decoder, text), torch.zeros, []
+    whole, made = read_all(decoder, text), []
     owners, (slot,) = slots_of(decoder)
     decoder.read([text[:9]], [slot])
 
-    def failing(shape, **options):
-        if len(shape) == 5:
-            made.append(shape)
-            if len(made) == layer + 1:
-                raise MemoryError("no room")
-        return zeros(shape, **options)
+    def failing(*arguments):
+        made.append(arguments)
+        if len(made) == layer + 1:
+            raise MemoryError("no room")
+        return zeros(*arguments)
 
-    monkeypatch.setattr(torch, "zeros", failing)
+    monkeypatch.setattr("engine.inference.slots.zeros", failing)
     with pytest.raises(MemoryError):
         slots_of(decoder)
     assert torch.equal(decoder.read([text[9:12]], [slot])[0], whole[9:12])

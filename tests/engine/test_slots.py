@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import itertools
 
+import psutil
 import pytest
+import torch
 from drafted import AnyRows, count_rows, write_down
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_decoder import Owner
 
 from engine.checkpoints import LoadedModel, load_model
-from engine.config import ENDLESS, SamplingParams
+from engine.config import ENDLESS, ModelConfig, SamplingParams
 from engine.inference.decoder import Decoder
 from engine.inference.generator import Generation
-from engine.inference.slots import WORTH_COPYING
+from engine.inference.slots import WORTH_COPYING, Slots
 
 GREEDY = SamplingParams(temperature=0.0, max_new_tokens=10, seed=0)
 PROMPT = "The fox went to the river, and the river"
@@ -207,3 +210,20 @@ def test_memory_does_not_grow_when_texts_come_and_go(model):
         del pair, generation
     assert len(model.decoder.slots) == 2
     assert bytes_held() == 2 * before
+
+
+def test_room_for_many_texts_takes_memory_as_they_fill_it():
+    config = ModelConfig(n_layer=4, n_head=12, n_embd=768, block_size=1024, vocab_size=66)
+    process, owners = psutil.Process(), [Owner() for _ in range(16)]
+    before, slots = process.memory_info().rss, Slots(config, torch.device("cpu"), torch.float32)
+    for count, owner in enumerate(owners, start=1):
+        slot = slots.take(owner, [count])
+        slot.held = [0] * 50
+        for layer in slots.layers:
+            layer[:, slot.index, :, :50] = count
+    nominal = sum(layer.nbytes for layer in slots.layers)
+    assert nominal > 4e8
+    assert process.memory_info().rss - before < nominal / 5  # 50 of 1,152 places, in whole pages
+    for index in range(16):  # each kept what it had while room was made for others
+        assert all((layer[:, index, :, :50] == index + 1).all() for layer in slots.layers)
+        assert not any(layer[:, index, :, 64:70].any() for layer in slots.layers)

@@ -15,6 +15,7 @@ from engine import folders
 from engine.config import SamplingParams
 from engine.inference.draft import Draft
 from engine.inference.generator import Generation
+from engine.inference.native.guessing import NativeDraft
 
 FAMILIES = ("gpt2", "nanochat", "qwen3", "llama")
 PRECISIONS = ("fp32", "bf16", "int8", WEIGHTS_ALONE)
@@ -93,7 +94,7 @@ def test_whatever_is_guessed_changes_nothing(model, monkeypatch, kind):
     alone, _ = both_ways(model, "THE FOX", params)
     text, size = alone[-1], model.config.vocab_size
 
-    def guess(self, tokens, noise, temperature, count):
+    def guess(tokens, count):
         coming = text[len(tokens) : len(tokens) + count]
         return {
             "right": coming,
@@ -103,7 +104,9 @@ def test_whatever_is_guessed_changes_nothing(model, monkeypatch, kind):
             "wild": [len(tokens) * place % size for place in range(count)],
         }[kind]
 
-    monkeypatch.setattr(Draft, "guess", guess)
+    monkeypatch.setattr(Draft, "guess", lambda self, tokens, noise, temperature, count: guess(tokens, count))
+    by_the_library = property(lambda self: guess(self._tokens, self._struct.wanted))
+    monkeypatch.setattr(NativeDraft, "guesses", by_the_library)
     passes = count_rows(monkeypatch)
     assert write_down(Generation(model, model.tokenizer.encode("THE FOX"), params)) == alone
     if kind == "right":

@@ -51,25 +51,25 @@ class Draws(NamedTuple):
         return logits - torch.tensor(self.tops[rows])[:, None] - torch.tensor(self.logs[rows])[:, None]
 
 
-def draw(library: ctypes.CDLL, logits: Tensor, temperature: float, noise: Sequence[Tensor]) -> Draws:
+def draw(library: ctypes.CDLL, logits: Tensor, temperature: float, noise: Sequence[int]) -> Draws:
     """Draw a token in each row.
 
     Args:
         library: What was built of `pass.c`.
         logits: (S, R, V) in float32, on the CPU.
         temperature: 0 is greedy: the noise is left out.
-        noise: For each of S texts (R, V) standard Gumbel noise.
+        noise: For each of S texts where (R, V) standard Gumbel noise lies.
     """
     S, R, V = logits.shape
     ids, numbers = (c_int32 * (S * R))(), [(c_float * (S * R))() for _ in range(3)]
-    whole = logits.contiguous(), [each.contiguous() for each in noise]  # which live until the call is over
+    whole = logits.contiguous()  # which lives until the call is over
     struct = DrawingStruct(
         texts=S,
         rows=R,
         vocabulary=V,
         temperature=temperature,
-        logits=whole[0].data_ptr(),
-        noise=(c_void_p * S)(*(each.data_ptr() for each in whole[1])) if temperature else None,
+        logits=whole.data_ptr(),
+        noise=(c_void_p * S)(*noise) if temperature else None,
         ids=ids,
         logprobs=numbers[0],
         tops=numbers[1],

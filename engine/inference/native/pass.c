@@ -6,6 +6,7 @@
 
 #include "attention.h"
 #include "draw.h"
+#include "guess.h"
 #include "products.h"
 #include "threads.h"
 #include "vectors.h"
@@ -307,6 +308,10 @@ void read_rows(const model *m, const batch *b) {
 }
 
 void draw_rows(const drawing *d) { draw_all(d); }
+
+void guess_all(draft *const *drafts, int32_t count) {
+    for (int32_t i = 0; i < count; i++) guess(drafts[i]);
+}
 
 /* How many outputs are in a tile of weights. */
 int lanes(void) { return LANES; }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -40,9 +39,7 @@ class NativePass:
         self._seen = 0
         self.threads = torch.get_num_threads()
 
-    def read(
-        self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], answers: Literal["all", "last", "none"]
-    ) -> Tensor:
+    def read(self, rows: Sequence[Sequence[int]], slots: Sequence[Slot], wanted: Sequence[int]) -> Tensor:
         """As `Pass` says."""
         model, lengths = self._weights.struct, [len(row) for row in rows]
         ids = [id for row in rows for id in row]
@@ -52,7 +49,6 @@ class NativePass:
             self._seen = self.slots.changes
             for struct, layer in zip(self._weights.layers, self.slots.layers, strict=True):
                 struct.kept, struct.slots = layer.data_ptr(), layer.shape[1]
-        wanted = lengths if answers == "all" else [int(answers == "last")] * len(rows)
         most = max(wanted)
         make = torch.empty if min(wanted) == most else torch.zeros
         logits = make(len(rows), most, model.vocabulary)

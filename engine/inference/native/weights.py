@@ -7,6 +7,7 @@ product has N outputs and K inputs.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 
 import torch
@@ -201,6 +202,6 @@ def head_room(head_size: int) -> int:
     return -(-head_size // HEAD_STEP) * HEAD_STEP
 
 
-def counts(numbers: list[int]) -> ctypes.Array[c_int32]:
+def counts(numbers: Sequence[int]) -> ctypes.Array[c_int32]:
     """Whole numbers for a pass."""
     return (c_int32 * len(numbers))(*numbers)

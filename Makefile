@@ -55,6 +55,7 @@ LOAD ?= --seconds 60
 serve-check: $(INSTALLED_DEV)  ## Ask the server by OpenAI's client, curl and schemathesis, then load it for a minute
 	SCHEMA_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q tests/server
 	$(BIN)/python benchmarks/serve.py $(LOAD)
+	$(BIN)/python benchmarks/serve.py --blocks 12x768 --tokens 100 --least 6 $(LOAD)
 
 pictures: $(INSTALLED)  ## Draw the pictures of the README anew, from the real app
 	$(BIN)/python docs/make_pictures.py

@@ -47,7 +47,7 @@ class Wanted(NamedTuple):
     """What is to be drawn for a text: behind its last token and behind each guess.
 
     Attributes:
-        key: Equal for texts that can be drawn together.
+        key: Equal for texts that can be drawn together; empty for those that the library draws.
     """
 
     generation: Generation
@@ -64,7 +64,7 @@ class Wanted(NamedTuple):
     @property
     def library(self) -> CDLL | None:
         """What draws: the library that reads, for settings that filter nothing; None for torch."""
-        return self.generation.decoder.library if self.key[1:] == NO_FILTERS else None
+        return None if self.key else self.generation.decoder.library
 
     def noise(self, rows: int) -> Tensor:
         """The noise of the next positions, (rows, V)."""
@@ -290,7 +290,10 @@ class Generation:
 
     def wanted(self, guesses: list[int]) -> Wanted:
         """What is to be drawn when these guesses are read along."""
-        return Wanted(self, self._params, _draws(self._params), guesses, self._alternatives)
+        key = _draws(self._params)
+        if key[1:] == NO_FILTERS and self.decoder.is_native:
+            key = ()
+        return Wanted(self, self._params, key, guesses, self._alternatives)
 
     def seen(self) -> Tensor:
         """Which ids are in the text so far, (V,)."""

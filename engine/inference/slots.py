@@ -7,8 +7,10 @@ from __future__ import annotations
 import itertools
 import math
 import mmap
+import sys
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -151,10 +153,21 @@ def zeros(shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> Ten
     if device.type != "cpu":
         return torch.zeros(shape, device=device, dtype=dtype)
     try:
-        room = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+        room = _fresh_memory(math.prod(shape) * dtype.itemsize)
     except OSError as error:
         raise MemoryError(f"no room for the keys and values of {shape[1]} texts ({error.strerror})") from None
     return torch.frombuffer(room, dtype=dtype).view(*shape)
+
+
+def _fresh_memory(size: int) -> mmap.mmap:
+    """Zeros, not shared with other processes and in pages as small as they are."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with suppress(OSError):  # a kernel without huge pages
+            room.madvise(mmap.MADV_NOHUGEPAGE)
+    return room
 
 
 def _copy(source: Tensor, target: Tensor, length: int) -> None:

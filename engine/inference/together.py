@@ -156,12 +156,12 @@ def _draw(texts: Sequence[tuple[Generation, list[int]]], logits: Tensor) -> None
 
 
 def _drawn(wanted: Sequence[Wanted], logits: Tensor) -> list[list[Drawn]]:
-    """What is drawn in the rows of texts whose settings are alike, of (S, R, V) logits."""
+    """What is drawn in the rows of texts that can be drawn together, of (S, R, V) logits."""
     most = max(each.rows for each in wanted)
     logits, native, filtered = logits[:, :most], None, None
     if library := wanted[0].library:
         noise = [each.generation.noise.address(each.generation.position, most) for each in wanted]
-        native = native_draw(library, logits, wanted[0].params.temperature, noise)
+        native = native_draw(library, logits, [each.params.temperature for each in wanted], noise)
         drawn, chosen = native.ids, native.logprobs
     else:
         filtered = _filtered(wanted, logits)

@@ -18,7 +18,7 @@ from engine.checkpoints import LoadedModel, load_model
 from engine.config import ENDLESS, ModelConfig, SamplingParams
 from engine.inference.decoder import Decoder
 from engine.inference.generator import Generation
-from engine.inference.slots import WORTH_COPYING, Slots
+from engine.inference.slots import WORTH_COPYING, Slots, zeros
 
 GREEDY = SamplingParams(temperature=0.0, max_new_tokens=10, seed=0)
 PROMPT = "The fox went to the river, and the river"
@@ -227,3 +227,8 @@ def test_room_for_many_texts_takes_memory_as_they_fill_it():
     for index in range(16):  # each kept what it had while room was made for others
         assert all((layer[:, index, :, :50] == index + 1).all() for layer in slots.layers)
         assert not any(layer[:, index, :, 64:70].any() for layer in slots.layers)
+
+
+def test_where_there_is_no_room_at_all_it_is_said_so():
+    with pytest.raises(MemoryError, match="no room for the keys and values of 72057594037927936 texts"):
+        zeros((2, 1 << 56, 1), torch.device("cpu"), torch.float32)

@@ -134,6 +134,23 @@ def test_prompts_are_read_in_the_passes_of_texts_that_go_on(model, monkeypatch):
     assert [generation.tokens for generation in generations] == alone
 
 
+def test_texts_of_different_temperatures_are_drawn_in_one_call(model, monkeypatch):
+    if not model.decoder.is_native:
+        pytest.skip("torch draws texts of one temperature together")
+    params = [
+        SamplingParams(seed=seed, temperature=temperature, max_new_tokens=40)
+        for seed, temperature in enumerate((0.0, 0.3, 0.8, 1.0, 1.7))
+    ]
+    alone = [write_down(begin(model, "I go", each))[-1] for each in params]
+    calls, draw = [], together.native_draw
+    monkeypatch.setattr(together, "native_draw", lambda *arguments: calls.append(1) or draw(*arguments))
+    generations = [begin(model, "I go", each) for each in params]
+    passes = count_rows(monkeypatch)
+    take_all(generations)
+    assert [generation.tokens for generation in generations] == alone
+    assert len(calls) == len(passes)
+
+
 def test_prompts_that_are_more_than_a_pass_reads_are_read_first_come_first_served(home, monkeypatch):
     make_tiny("tiny-long", steps=1, block_size=640, batch_size=1)
     model = load_model("tiny-long", "cpu", "fp32")

@@ -7,7 +7,7 @@
 
 typedef struct {
     int32_t texts, rows, vocabulary;
-    float temperature;         /* 0 is greedy: the noise is left out */
+    const float *temperatures; /* of each text; 0 is greedy: the noise is left out */
     const float *logits;       /* (texts, rows, V) */
     const float *const *noise; /* of each text, (rows, V) */
     int32_t *ids;              /* (texts, rows) */
@@ -46,7 +46,7 @@ static void draw_all(const drawing *d) {
             for (; v < V; v++) top = logits[v] > top ? logits[v] : top;
             for (v = 0; v + LANES <= V; v += LANES) sum += exp_of(load(logits + v) - top);
             for (; v < V; v++) rest += expf(logits[v] - top);
-            long at = largest_at(logits, d->noise ? d->noise[text] + row * V : 0, V, top, d->temperature);
+            long at = largest_at(logits, d->noise[text] + row * V, V, top, d->temperatures[text]);
             d->ids[number] = (int32_t)at;
             d->tops[number] = top;
             d->logs[number] = logf(sum_of(sum) + rest);

@@ -20,7 +20,7 @@ class DrawingStruct(Structure):
         ("texts", c_int32),
         ("rows", c_int32),
         ("vocabulary", c_int32),
-        ("temperature", c_float),
+        ("temperatures", POINTER(c_float)),
         ("logits", c_void_p),
         ("noise", POINTER(c_void_p)),
         ("ids", POINTER(c_int32)),
@@ -51,14 +51,14 @@ class Draws(NamedTuple):
         return logits - torch.tensor(self.tops[rows])[:, None] - torch.tensor(self.logs[rows])[:, None]
 
 
-def draw(library: ctypes.CDLL, logits: Tensor, temperature: float, noise: Sequence[int]) -> Draws:
+def draw(library: ctypes.CDLL, logits: Tensor, temperatures: Sequence[float], noise: Sequence[int]) -> Draws:
     """Draw a token in each row.
 
     Args:
         library: What was built of `pass.c`.
         logits: (S, R, V) in float32, on the CPU.
-        temperature: 0 is greedy: the noise is left out.
-        noise: For each of S texts where (R, V) standard Gumbel noise lies.
+        temperatures: Of each of S texts; 0 is greedy: the noise is left out.
+        noise: For each text where (R, V) standard Gumbel noise lies.
     """
     S, R, V = logits.shape
     ids, numbers = (c_int32 * (S * R))(), [(c_float * (S * R))() for _ in range(3)]
@@ -67,9 +67,9 @@ def draw(library: ctypes.CDLL, logits: Tensor, temperature: float, noise: Sequen
         texts=S,
         rows=R,
         vocabulary=V,
-        temperature=temperature,
+        temperatures=(c_float * S)(*temperatures),
         logits=whole.data_ptr(),
-        noise=(c_void_p * S)(*noise) if temperature else None,
+        noise=(c_void_p * S)(*noise),
         ids=ids,
         logprobs=numbers[0],
         tops=numbers[1],

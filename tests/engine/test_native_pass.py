@@ -121,6 +121,29 @@ def test_texts_may_go_on_with_different_numbers_of_tokens(precision):
 
 
 @every_precision
+def test_many_texts_of_any_length_are_each_what_they_are_alone(precision):
+    config = CONFIGS["qwen3"].replace(n_layer=2, block_size=150)
+    decoder = native_decoder(in_float32(config), precision)
+    texts = [some_text(config, seed=seed) for seed in range(21)]
+    alone = [read_all(decoder, text) for text in texts]
+    owners, slots = slots_of(decoder, len(texts))
+    held = [(37 * number) % 140 for number in range(len(texts))]
+    for slot, text, length in zip(slots, texts, held, strict=True):
+        slot.keep([])
+        if length:
+            decoder.read([text[:length]], [slot])
+    order = [(8 * number) % len(texts) for number in range(len(texts))]  # what is read next may lie on either side
+    for decoder.threads in (1, 2, 5):
+        for most in (1, 3, 10):
+            rows = [texts[text][held[text] :][: 1 + text % most] for text in order]
+            logits = decoder.read(rows, [slots[text] for text in order])
+            for found, row, text in zip(logits, rows, order, strict=True):
+                assert torch.equal(found[: len(row)], alone[text][held[text] :][: len(row)])
+                del slots[text].held[held[text] :]
+    del owners
+
+
+@every_precision
 def test_the_last_rows_alone_are_what_they_are_among_all(precision):
     config = CONFIGS["nanochat"].replace(block_size=600)
     decoder = native_decoder(in_float32(config), precision)

@@ -50,19 +50,22 @@ typedef struct {
     const model *m;
     const batch *b;
     const layer *l;
-    const product *p;
+    const product *p, *then; /* the product at hand, and what is multiplied behind it, if anything */
     long N, answered;
     float *x, *qkv, *read, *h, *steps, *own; /* the stream; a block's queries, keys, values; what was read; the MLP */
     char *inputs;
+    const char *from; /* rows of inputs of the product at hand, `from_stride` bytes each */
     int32_t *first_rows, *places; /* of each text; of each row that is answered */
     const float *norms, *norm_biases, *source;
-    long x_room, qkv_room, read_room, h_room, own_room, stride, score_room, source_room, source_size;
+    long x_room, qkv_room, read_room, h_room, own_room, stride, from_stride, score_room, source_room, source_size;
+    long heads_of_piece;
 } pass;
 
 #define ROWS_OF_PIECE 8
 
 /* Norm a row: by its mean square, or as LayerNorm does. */
-static void norm_row(const pass *s, const float *x, float *y) {
+static void norm_row(const pass *s, const float *x, float *restrict y) {
+    const float *norms = s->norms, *biases = s->norm_biases;
     long C = s->m->C, whole = C / LANES * LANES;
     vec sum = {0}, squares = {0};
     float mean = 0.0f;
@@ -76,8 +79,8 @@ static void norm_row(const pass *s, const float *x, float *y) {
     float scale = 1.0f / sqrtf((sum_of(squares) + rest) / (float)C + s->m->eps);
     for (long c = 0; c < C; c++) {
         float z = (x[c] - mean) * scale;
-        if (s->norms) z *= s->norms[c];
-        y[c] = s->norm_biases ? z + s->norm_biases[c] : z;
+        if (norms) z *= norms[c];
+        y[c] = biases ? z + biases[c] : z;
     }
 }
 
@@ -102,13 +105,23 @@ static void prepare_rows(void *context, long piece, int thread) {
 /* What is done with a product's answers, a row and a tile at a time. */
 typedef void use(const pass *s, long row, long tile, vec y);
 
+/* While rows of a piece are multiplied, the weights of the piece that this thread will probably have next are fetched:
+ * of this product, or of the one behind it. With the first rows come the weights of the piece itself. */
 INLINE void share_tiles(const pass *s, long piece, use *each) {
-    const product *p = s->p;
-    long tile = piece * TILES_AT_ONCE;
+    const product *p = s->p, *q = p;
+    long tile = piece * TILES_AT_ONCE, next = tile + TILES_AT_ONCE * s->b->threads;
+    if (next >= p->tiles && s->then) {
+        next -= p->tiles;
+        q = s->then;
+    }
+    long left = next < q->tiles ? TILES_AT_ONCE * tile_bytes(q) : 0;
+    const char *here = weights_of(p, tile), *soon = here;
     for (long row = 0, rows; row < s->N; row += rows) {
         vec y[AT_ONCE][TILES_AT_ONCE];
         rows = at_once(s->N - row);
-        answers_of(p, tile, (int)rows, s->inputs + row * s->stride, s->stride, s->steps + row, y);
+        answers_of(p, tile, (int)rows, s->from + row * s->from_stride, s->from_stride, s->steps + row, soon, y);
+        soon = left > 0 ? weights_of(q, next + TILES_AT_ONCE) - left : here;
+        left -= tile_bytes(p);
         for (int m = 0; m < rows; m++)
             for (int t = 0; t < TILES_AT_ONCE; t++) each(s, row + m, tile + t, y[m][t]);
     }
@@ -152,32 +165,36 @@ static void add_tiles(void *s, long piece, int thread) { (void)thread; share_til
 static void activate_tiles(void *s, long piece, int thread) { (void)thread; share_tiles(s, piece, activate); }
 static void answer_tiles(void *s, long piece, int thread) { (void)thread; share_tiles(s, piece, answer); }
 
-/* A key-value head of one text: keep the keys and values of its new rows, then read for the heads that share it. */
-static void attend_head(void *context, long piece, int thread) {
-    const pass *s = context;
+/* A key-value head of one text: keep the keys and values of its new rows, then read for the heads that share it. The
+ * head `next` is what this thread will probably read then. */
+static void attend_head(const pass *s, long number, long next, int thread) {
     const model *m = s->m;
-    long text = piece / m->G, g = piece % m->G, D = m->D, P = m->P, shared = m->H / m->G;
+    long text = number / m->G, g = number % m->G, D = m->D, P = m->P, shared = m->H / m->G;
     long past = s->b->past[text], rows = s->b->rows[text], first = s->first_rows[text];
-    long number = m->is_narrow ? 2 : 4, of_head = m->capacity * P * number;
+    long of_head = m->capacity * P * (m->is_narrow ? 2 : 4);
     char *keys = (char *)s->l->kept + (s->b->slots[text] * m->G + g) * of_head;
     char *values = keys + (long)s->l->slots * m->G * of_head;
+    float scale = 1.0f / sqrtf((float)D);
     int is_normed = m->norms_heads && !(m->first && s->l == m->layers); /* what is looked up is normed already */
     for (long r = 0; r < rows; r++) {
         float *qkv = s->qkv + (first + r) * s->qkv_room, *key = qkv + (m->H + g) * D;
         const float *value = key + m->G * D, *turns = m->turns + (past + r) * D;
+        if (is_normed) norm_head(key, D, m->eps, s->l->qk_norm ? s->l->qk_norm + (m->H + g) * D : 0);
+        if (m->turns) turn(key, D, turns);
+        long place = past + r;
+        if (m->is_narrow) keep_place(1, keys, values, place, D, P, key, value);
+        else keep_place(0, keys, values, place, D, P, key, value);
         for (long h = g * shared; h < (g + 1) * shared; h++) {
             float *query = qkv + h * D;
             if (is_normed) norm_head(query, D, m->eps, s->l->qk_norm ? s->l->qk_norm + h * D : 0);
             if (m->turns) turn(query, D, turns);
-            for (long d = 0; d < D; d++) query[d] *= 1.0f / sqrtf((float)D);
+            for (long d = 0; d < D; d++) query[d] *= scale;
         }
-        if (is_normed) norm_head(key, D, m->eps, s->l->qk_norm ? s->l->qk_norm + (m->H + g) * D : 0);
-        if (m->turns) turn(key, D, turns);
-        long place = past + r;
-        for (long d = 0; d < D; d++) {
-            keep(m->is_narrow, keys, (place / LANES * P + d) * LANES + place % LANES, key[d]);
-            keep(m->is_narrow, values, place * P + d, value[d]);
-        }
+    }
+    head here = {.keys = keys, .values = values, .D = D, .P = P};
+    if (next < (long)s->b->texts * m->G) {
+        here.ahead = ((s->b->slots[next / m->G] - s->b->slots[text]) * (long)m->G + next % m->G - g) * of_head;
+        here.places_ahead = s->b->past[next / m->G] + s->b->rows[next / m->G];
     }
     float *scores = s->own + thread * s->own_room, *out = scores + AT_ONCE * s->score_room;
     for (long query = 0, count; query < shared * rows; query += count) {
@@ -191,15 +208,23 @@ static void attend_head(void *context, long piece, int thread) {
             reads[i] = s->read + (first + r) * s->read_room + h * D;
             ends[i] = past + r + 1;
         }
-        attend(m->is_narrow, (int)count, queries, ends, keys, values, D, P, scores, s->score_room, out);
+        attend(m->is_narrow, (int)count, queries, ends, &here, scores, s->score_room, out);
         for (int i = 0; i < count; i++) memcpy(reads[i], out + i * P, 4 * (size_t)D);
     }
+}
+
+static void attend_heads(void *context, long piece, int thread) {
+    const pass *s = context;
+    long count = s->heads_of_piece, first = piece * count, then = first + count * s->b->threads;
+    for (long i = 0; i < count; i++) attend_head(s, first + i, i + 1 < count ? first + i + 1 : then, thread);
 }
 
 static void norm_all(pass *s, const float *norms, const float *biases, const product *p) {
     s->norms = norms;
     s->norm_biases = biases;
     s->p = p;
+    s->from = s->inputs;
+    s->from_stride = s->stride;
     share(norm_rows, s, (s->N + ROWS_OF_PIECE - 1) / ROWS_OF_PIECE);
 }
 
@@ -208,10 +233,13 @@ static void prepare_all(pass *s, const float *source, long room, long size, cons
     s->source_room = room;
     s->source_size = size;
     s->p = p;
-    share(prepare_rows, s, (s->N + ROWS_OF_PIECE - 1) / ROWS_OF_PIECE);
+    s->from = p->kind == FP32 ? (const char *)source : s->inputs;
+    s->from_stride = p->kind == FP32 ? 4 * room : s->stride;
+    if (p->kind != FP32) share(prepare_rows, s, (s->N + ROWS_OF_PIECE - 1) / ROWS_OF_PIECE);
 }
 
-static void multiply_all(pass *s, piece_of_work *work) {
+static void multiply_all(pass *s, piece_of_work *work, const product *then) {
+    s->then = then;
     share(work, s, s->p->tiles / TILES_AT_ONCE);
 }
 
@@ -221,28 +249,36 @@ static void leave_wanted(pass *s) {
     for (long text = 0; text < s->b->texts; text++) {
         long wanted = s->b->wanted[text], from = s->first_rows[text] + s->b->rows[text] - wanted;
         for (long i = 0; i < wanted; i++, left++) {
+            s->places[left] = s->b->places[text] + (int32_t)i;
+            if (left == from + i) continue;
             memmove(s->x + left * s->x_room, s->x + (from + i) * s->x_room, 4 * (size_t)s->x_room);
             memmove(s->read + left * s->read_room, s->read + (from + i) * s->read_room, 4 * (size_t)s->read_room);
-            s->places[left] = s->b->places[text] + (int32_t)i;
         }
     }
     s->N = left;
 }
 
-static void begin(pass *s) {
+static void begin_texts(void *context, long piece, int thread) {
+    const pass *s = context;
     const model *m = s->m;
-    long row = 0;
-    for (long text = 0; text < s->b->texts; text++) {
-        s->first_rows[text] = (int32_t)row;
-        for (long r = 0; r < s->b->rows[text]; r++, row++) {
-            float *x = s->x + row * s->x_room;
-            long id = s->b->ids[row], place = s->b->past[text] + r;
-            for (long c = 0; c < m->C; c++)
-                x[c] = m->embedding[id * m->C + c] + (m->positions ? m->positions[place * m->C + c] : 0.0f);
+    long first = piece * ROWS_OF_PIECE, end = first + ROWS_OF_PIECE < s->b->texts ? first + ROWS_OF_PIECE : s->b->texts;
+    (void)thread;
+    for (long text = first; text < end; text++)
+        for (long r = 0; r < s->b->rows[text]; r++) {
+            long row = s->first_rows[text] + r, id = s->b->ids[row];
+            float *restrict x = s->x + row * s->x_room;
+            const float *token = m->embedding + id * m->C;
+            const float *place = m->positions ? m->positions + (s->b->past[text] + r) * m->C : 0;
+            for (long c = 0; c < m->C; c++) x[c] = token[c] + (place ? place[c] : 0.0f);
             for (long c = m->C; c < s->x_room; c++) x[c] = 0.0f;
             if (m->first) memcpy(s->qkv + row * s->qkv_room, m->first + id * s->qkv_room, 4 * (size_t)s->qkv_room);
         }
-    }
+}
+
+static void begin(pass *s) {
+    long row = 0;
+    for (long text = 0; text < s->b->texts; row += s->b->rows[text++]) s->first_rows[text] = (int32_t)row;
+    share(begin_texts, s, (s->b->texts + ROWS_OF_PIECE - 1) / ROWS_OF_PIECE);
 }
 
 /* Where in the scratch everything lies; returns its bytes. */
@@ -288,21 +324,22 @@ void read_rows(const model *m, const batch *b) {
         const layer *l = s.l = m->layers + number;
         if (number || !m->first) {
             norm_all(&s, l->norms[0], l->norm_biases[0], &l->qkv);
-            multiply_all(&s, project_tiles);
+            multiply_all(&s, project_tiles, 0);
         }
-        share(attend_head, &s, (long)b->texts * m->G);
+        s.heads_of_piece = b->texts >= 4 * b->threads ? m->G : 1;
+        share(attend_heads, &s, (long)b->texts * m->G / s.heads_of_piece);
         if (number == m->blocks - 1) leave_wanted(&s); /* nothing looks at the others any more */
         if (!s.N) break;
         prepare_all(&s, s.read, s.read_room, m->H * m->D, &l->out);
-        multiply_all(&s, add_tiles);
+        multiply_all(&s, add_tiles, &l->up);
         norm_all(&s, l->norms[1], l->norm_biases[1], &l->up);
-        multiply_all(&s, activate_tiles);
+        multiply_all(&s, activate_tiles, &l->down);
         prepare_all(&s, s.h, s.h_room, m->inner, &l->down);
-        multiply_all(&s, add_tiles);
+        multiply_all(&s, add_tiles, number + 1 < m->blocks ? &l[1].qkv : &m->head);
     }
     if (s.N) {
         norm_all(&s, m->norm, m->norm_bias, &m->head);
-        multiply_all(&s, answer_tiles);
+        multiply_all(&s, answer_tiles, 0);
     }
     end_pass();
 }
@@ -326,71 +363,6 @@ int built_for(void) {
     kinds |= 2;
 #endif
     return kinds;
-}
-
-/* Whether products of all kinds come out right. */
-static int products_work(void) {
-    enum { K = 12 };
-    float x[K], answers[LANES];
-    float floats[TILES_AT_ONCE * K * LANES] = {0}; /* the second tile is zeros */
-    uint16_t halves[TILES_AT_ONCE * K * LANES] = {0};
-    int8_t bytes[TILES_AT_ONCE * K * LANES] = {0};
-    float scales[TILES_AT_ONCE * LANES] = {0};
-    int32_t sums[TILES_AT_ONCE * LANES] = {0};
-    for (int k = 0; k < K; k++) x[k] = (float)(k - 4);
-    for (int n = 0; n < LANES; n++) {
-        scales[n] = 1.0f;
-        sums[n] = 0;
-        for (int k = 0; k < K; k++) {
-            int weight = n - k;
-            floats[k * LANES + n] = (float)weight;
-            halves[(k / 2 * LANES + n) * 2 + k % 2] = to_bf16((float)weight);
-            bytes[(k / 4 * LANES + n) * 4 + k % 4] = (int8_t)weight;
-            sums[n] += 128 * weight;
-        }
-    }
-    const void *weights[] = {floats, halves, bytes};
-    for (int kind = FP32; kind <= INT8; kind++) {
-        product p = {.kind = kind, .inputs = K, .tiles = TILES_AT_ONCE, .weights = weights[kind], .scales = scales, .sums = sums};
-        float inputs[16], step;
-        vec y[AT_ONCE][TILES_AT_ONCE];
-        prepare(kind, x, K, inputs, &step);
-        answers_of(&p, 0, 1, (char *)inputs, sizeof inputs, &step, y);
-        store(answers, y[0][0]);
-        for (int n = 0; n < LANES; n++) {
-            float exact = 0.0f, error = kind == INT8 ? 2.0f : 1e-3f;
-            for (int k = 0; k < K; k++) exact += x[k] * (float)(n - k);
-            if (!(fabsf(answers[n] - exact) <= error * (kind == INT8 ? 1.0f + fabsf((float)n) : 1.0f))) return 0;
-        }
-    }
-    return 1;
-}
-
-/* Whether attention does, over places that fill a tile and some of the next one. */
-static int attention_works(void) {
-    enum { D = 16, PLACES = LANES + 3, ROOM = 2 * LANES };
-    float query[D], keys[ROOM * D] = {0}, values[ROOM * D], scores[AT_ONCE * ROOM], out[AT_ONCE * D];
-    double shares[PLACES], sum = 0.0;
-    for (int d = 0; d < D; d++) query[d] = 0.1f * (float)(d - 5);
-    for (int place = 0; place < PLACES; place++) {
-        double score = 0.0;
-        for (int d = 0; d < D; d++) {
-            float key = (float)((place * 7 + d * 3) % 11 - 5);
-            keys[(place / LANES * D + d) * LANES + place % LANES] = key;
-            values[place * D + d] = (float)((place + d) % 5);
-            score += (double)(query[d] * key);
-        }
-        sum += shares[place] = exp(score);
-    }
-    const float *queries[] = {query};
-    long ends[] = {PLACES};
-    attend(0, 1, queries, ends, keys, values, D, D, scores, ROOM, out);
-    for (int d = 0; d < D; d++) {
-        double exact = 0.0;
-        for (int place = 0; place < PLACES; place++) exact += shares[place] / sum * (double)values[place * D + d];
-        if (!(fabs((double)out[d] - exact) <= 1e-5)) return 0;
-    }
-    return 1;
 }
 
 /* Whether this processor computes what it should. */

@@ -16,8 +16,8 @@
 typedef void piece_of_work(void *context, long piece, int thread);
 
 static struct {
-    _Atomic uint64_t ticket; /* of the next piece, as OF_TICKET reads it */
-    _Atomic long done;
+    _Alignas(64) _Atomic uint64_t ticket; /* of the next piece, as OF_TICKET reads it */
+    _Alignas(64) _Atomic long done;       /* apart, as all threads write to either */
     piece_of_work *work;
     void *context;
 
@@ -42,21 +42,22 @@ static inline void rest(void) {
 #define PART 28
 #define OF_TICKET(ticket, part) ((ticket) >> (part) * PART & (((uint64_t)1 << PART) - 1))
 
-/* Take pieces until there are none; returns how many there were. A thread that comes too late for its pass may find
- * the next one, which has no room for it where it has fewer threads. */
+/* Take pieces until there are none; returns whether there was one. They count as done all at once: until then nobody
+ * begins another work. A thread that comes too late for its pass may find the next one, which has no room for it where
+ * it has fewer threads. */
 static int take_pieces(int thread) {
-    int taken = 0;
+    long taken = 0;
     uint64_t ticket = atomic_load_explicit(&pool.ticket, memory_order_acquire);
     while ((uint64_t)thread < OF_TICKET(ticket, 2) && OF_TICKET(ticket, 0) < OF_TICKET(ticket, 1)) {
         if (!atomic_compare_exchange_weak_explicit(&pool.ticket, &ticket, ticket + 1, memory_order_acq_rel,
                                                    memory_order_acquire))
             continue;
-        pool.work(pool.context, (long)OF_TICKET(ticket, 0), thread); /* stays what it is until this piece is done */
-        atomic_fetch_add_explicit(&pool.done, 1, memory_order_acq_rel);
+        pool.work(pool.context, (long)OF_TICKET(ticket, 0), thread); /* stays what it is until then */
         taken++;
         ticket = atomic_load_explicit(&pool.ticket, memory_order_acquire);
     }
-    return taken;
+    if (taken) atomic_fetch_add_explicit(&pool.done, taken, memory_order_acq_rel);
+    return taken > 0;
 }
 
 static void *helper(void *number) {

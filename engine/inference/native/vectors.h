@@ -44,6 +44,11 @@ INLINE vec load(const float *from) { return *(const vec *)from; }
 
 INLINE ivec load_whole(const int32_t *from) { return *(const ivec *)from; }
 
+/* Have so many bytes brought near that will soon be read; there need not be any there. */
+INLINE void fetch(const char *from, const int bytes) {
+    for (int at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
+}
+
 INLINE void store(float *to, vec x) { *(vec *)to = x; }
 
 INLINE vec all(float x) { return (vec){0} + x; }
@@ -51,7 +56,20 @@ INLINE vec all(float x) { return (vec){0} + x; }
 /* `x` where the mask is set, else `y`. */
 INLINE vec where(ivec mask, vec x, vec y) { return (vec)(((ivec)x & mask) | ((ivec)y & ~mask)); }
 
+/* The larger and the smaller, and `y` where one is no number; by itself gcc takes four instructions for one. */
+#if LANES == 16
+INLINE vec larger(vec x, vec y) { return (vec)_mm512_max_ps((__m512)x, (__m512)y); }
+INLINE vec smaller(vec x, vec y) { return (vec)_mm512_min_ps((__m512)x, (__m512)y); }
+#elif LANES == 8
+INLINE vec larger(vec x, vec y) { return (vec)_mm256_max_ps((__m256)x, (__m256)y); }
+INLINE vec smaller(vec x, vec y) { return (vec)_mm256_min_ps((__m256)x, (__m256)y); }
+#else
 INLINE vec larger(vec x, vec y) { return where(x > y, x, y); }
+INLINE vec smaller(vec x, vec y) { return where(x < y, x, y); }
+#endif
+
+/* Without its sign. */
+INLINE vec size_of(vec x) { return (vec)((ivec)x & 0x7fffffff); }
 
 /* The first `count` numbers from `from`, and zeros. */
 INLINE vec load_first(const float *from, long count) {
@@ -63,7 +81,9 @@ INLINE vec load_first(const float *from, long count) {
 INLINE float sum_of(vec x) {
     float parts[LANES];
     memcpy(parts, &x, sizeof parts);
+#pragma GCC unroll 4
     for (int width = LANES / 2; width; width /= 2)
+#pragma GCC unroll 8
         for (int i = 0; i < width; i++) parts[i] += parts[i + width];
     return parts[0];
 }
@@ -78,7 +98,9 @@ INLINE ivec numbered(void) {
 INLINE float largest_of(vec x) {
     float parts[LANES];
     memcpy(parts, &x, sizeof parts);
+#pragma GCC unroll 4
     for (int width = LANES / 2; width; width /= 2)
+#pragma GCC unroll 8
         for (int i = 0; i < width; i++) parts[i] = parts[i] > parts[i + width] ? parts[i] : parts[i + width];
     return parts[0];
 }
@@ -101,8 +123,7 @@ INLINE uint16_t to_bf16(float x) {
 
 /* e to the x, to within two units in the last place; what is beyond the range of a float counts as its end. */
 INLINE vec exp_of(vec x) {
-    x = where(x < -87.0f, all(-87.0f), x);
-    x = where(x > 88.0f, all(88.0f), x);
+    x = smaller(all(88.0f), larger(all(-87.0f), x));
     vec whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
     vec rest = x - whole * 0.693359375f;
     rest = rest + whole * 2.12194440e-4f;
@@ -135,7 +156,7 @@ INLINE vec gelu_erf(vec x) {
 
 INLINE vec silu(vec x) { return over_one_and_exp(x, -x); }
 
-INLINE vec relu(vec x) { return where(x < 0.0f, all(0.0f), x); }
+INLINE vec relu(vec x) { return larger(all(0.0f), x); }
 
 INLINE vec tanh_of(vec x) { return 1.0f - 2.0f / (exp_of(x + x) + 1.0f); }
 

@@ -7,21 +7,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, cast
 
 from engine.config import SamplingParams
 from engine.errors import MiniGPTError
-from engine.worker.protocol import Cancel, Done, ParamsChanged, Request, SetParams, Started, Tokens
+from engine.worker.protocol import Cancel, Done, ParamsChanged, Request, SetParams, Started, Tokens, Written
 
 TextEvent = Started | Tokens | ParamsChanged | Done
-EventQueue = asyncio.Queue[TextEvent | MiniGPTError | None]
+AnyTextEvent = Written | TextEvent
+"""`Written` comes to those alone who ask for a text to be told plainly."""
+
+EventQueue = asyncio.Queue[AnyTextEvent | MiniGPTError | None]
 """A text's events as they come; an error is its last, and None wakes a reader whose stream was closed."""
 
 
 class EventSink(Protocol):
     """Where a text's events go: such a queue, or what does something with each at once."""
 
-    def put_nowait(self, event: TextEvent | MiniGPTError, /) -> None:
+    def put_nowait(self, event: AnyTextEvent | MiniGPTError, /) -> None:
         """Take the next one; an error is the last."""
 
 
@@ -96,7 +99,7 @@ class GenerationStream:
             raise StopAsyncIteration
         if isinstance(event, MiniGPTError):
             raise event
-        return event
+        return cast(TextEvent, event)  # a stream asks for tokens
 
     def __del__(self) -> None:
         # The collector may run in any thread, and after the loop has closed.

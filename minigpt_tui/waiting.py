@@ -8,7 +8,7 @@ import asyncio
 
 from engine.errors import MiniGPTError
 from engine.worker.protocol import Done, Event, Inspected, Loaded, Scored, Told
-from minigpt_tui.generation_stream import EventSink, TextEvent
+from minigpt_tui.generation_stream import AnyTextEvent, EventSink
 
 Answer = Loaded | Scored | Inspected | Told
 
@@ -47,15 +47,14 @@ class Waiting:
 
     def deliver(self, event: Event) -> None:
         """Bring an event to whoever waits for it, if anybody does."""
-        if isinstance(event, Answer):
-            if (answer := self._answers.get(event.id)) and not answer.done():
-                answer.set_result(event)
-        elif isinstance(event, TextEvent):
+        if isinstance(event, AnyTextEvent):
             # A text that nobody follows any more is told nothing: it was cancelled, and ends.
             if events := self._streams.get(event.id):
                 events.put_nowait(event)
             if isinstance(event, Done):
                 self._streams.pop(event.id, None)
+        elif isinstance(event, Answer) and (answer := self._answers.get(event.id)) and not answer.done():
+            answer.set_result(event)
 
     def fail(self, id: int, error: MiniGPTError) -> None:
         """Let a question or a text end with an error."""

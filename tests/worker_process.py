@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from engine.worker.protocol import Done, Error, Message, Tokens, decode_event, encode
+from engine.worker.protocol import Done, Error, Message, Tokens, Written, decode_event, encode
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 60.0
@@ -75,8 +75,8 @@ class Worker:
 
 
 def text_of(events: list) -> str:
-    written = "".join(token.text for event in events if isinstance(event, Tokens) for token in event.tokens)
-    return written + "".join(event.text for event in events if isinstance(event, Done))
+    written = "".join(token.text for token in tokens_of(events))
+    return written + "".join(event.text for event in events if isinstance(event, Written | Done))
 
 
 def tokens_of(events: list) -> list:

@@ -212,9 +212,24 @@ class Generation:
             if (token := next(self, None)) is not None:
                 yield token
 
+    def ready_text(self) -> str:
+        """Take what was drawn already, all at once or a first token, and return the text that it releases. Whoever asks
+        goes on until the text waits or has ended.
+        """
+        ahead, tokenizer = self._ahead, self.model.tokenizer
+        ids = [drawn.token for drawn in ahead if drawn.logprob == drawn.logprob]
+        data = b"".join(map(tokenizer.token_bytes, ids))
+        plain = 0 < len(ids) == len(ahead) <= self._end - len(self.tokens) and tokenizer.eot_id not in ids
+        if not plain or self._stream.stops_in(data):
+            token = next(self, None)  # the text ends here, or soon
+            return "" if token is None else token.text
+        ahead.clear()
+        self.tokens += ids
+        return self._stream.push(data)
+
     def _next(self) -> Token:
         if not self._ahead:
-            self._read()
+            self.read()
         token, logprob, top, rank, entropy = self._ahead.popleft()
         if logprob != logprob:  # NaN
             raise self.model.no_number()
@@ -229,8 +244,10 @@ class Generation:
         piece = self.model.tokenizer.piece(token)
         return Token(token, position, text, piece, min(logprob, 0.0), top, rank, entropy)
 
-    def _read(self) -> None:
-        """Have the next token drawn."""
+    def read(self) -> None:
+        """Have the next token drawn, unless it is there."""
+        if not self.is_waiting:
+            return
         from engine.inference.together import read_together  # which knows of this module
 
         while self.is_waiting:

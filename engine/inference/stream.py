@@ -81,23 +81,36 @@ class TextStream:
             stop: The strings that end the text.
             after: Bytes before the new text that begin a character which its first bytes will end.
         """
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._decoder.decode(after)
         self._held = ""
+        self._open = b""  # bytes that begin a character
+        self._decode(after)
         self.stop = tuple(stop)
         self.stopped = False
 
     def push(self, data: bytes) -> str:
         """Add a token's bytes and return the text that is now certain; sets `stopped` when a stop string ended it."""
-        return self._release(self._decoder.decode(data))
+        return self._release(self._decode(data))
+
+    def stops_in(self, data: bytes) -> bool:
+        """Whether a stop string will have come when these bytes have."""
+        if not self.stop:
+            return False
+        text = self._held + codecs.utf_8_decode(self._open + data, "replace")[0]
+        return any(string in text for string in self.stop)
 
     def close(self) -> str:
         """End the stream and return what was held back; a half character comes out as U+FFFD."""
         if self.stopped:
             return ""
-        text = self._release(self._decoder.decode(b"", final=True))
-        text, self._held = text + self._held, ""
+        text = self._release(self._open.decode("utf-8", "replace"))
+        text, self._held, self._open = text + self._held, "", b""
         return text
+
+    def _decode(self, data: bytes) -> str:
+        data = self._open + data
+        new, used = codecs.utf_8_decode(data, "replace")
+        self._open = data[used:]
+        return new
 
     def _release(self, new: str) -> str:
         if self.stopped:

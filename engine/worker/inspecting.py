@@ -14,7 +14,16 @@ from engine.checkpoints import LoadedModel, open_checkpoint
 from engine.inference.inspection import LayerReader, lens, packed, predict
 from engine.inference.stream import Alternative
 from engine.inference.window import window_start
-from engine.worker.protocol import LENS_TOKENS, TOP_TOKENS, WHOLE_VOCABULARY, Inspect, Inspected
+from engine.worker.protocol import Inspect, Inspected
+
+WHOLE_VOCABULARY = 512
+"""A vocabulary up to this size is told whole where a place is inspected."""
+
+TOP_TOKENS = 50
+"""So many of the likeliest tokens of a larger one are."""
+
+LENS_TOKENS = 3
+"""So many guesses of each layer are told."""
 
 KEPT_SECONDS = 60.0
 """So long after the last look the weights stay: opening them at each press of a key would make the keys wait."""

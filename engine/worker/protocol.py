@@ -1,9 +1,9 @@
 """What the engine's process and its client say to each other: one JSON object per line, each a typed struct.
 Knows nothing of torch, so that the app can import it.
 
-Order of events for a `Generate`: `Started`, then `Tokens` and `ParamsChanged` as they come, then one `Done`;
-or one `Error` with its id, at any point, instead of what is still to come. Every other request that is answered has
-one answer, which may come between the events of a text.
+Order of events for a `Generate`: `Started`, then `Tokens` (or `Written`) and `ParamsChanged` as they come, then one
+`Done`; or one `Error` with its id, at any point, instead of what is still to come. Every other request that is answered
+has one answer, which may come between the events of a text.
 """
 
 from __future__ import annotations
@@ -16,21 +16,12 @@ from engine.config import Device, Precision, SamplingParams
 from engine.inference.stream import Alternative, ScoredToken, Token
 from engine.worker.questions import AnyQuestion
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """No line is longer, in either direction."""
 
 BATCH_SECONDS = 0.016
-"""`Tokens` of one generation come at most once in this time, or in a longer one where many are written."""
-
-WHOLE_VOCABULARY = 512
-"""A vocabulary up to this size is told whole where a place is inspected."""
-
-TOP_TOKENS = 50
-"""So many of the likeliest tokens of a larger one are."""
-
-LENS_TOKENS = 3
-"""So many guesses of each layer are told."""
+"""`Tokens` or `Written` of one generation come at most once in this time, or in a longer one where many are written."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -76,6 +67,7 @@ class Generate(Message, frozen=True, kw_only=True, tag="generate"):
             settings drops those still to come. Their seeds are ignored.
         template: Whether `prompt` was rendered from a chat template: the names of special tokens in it become those
             tokens. What a user typed is never read like that.
+        plain: Whether the text is wanted and nothing of its tokens: it is told with `Written`.
     """
 
     id: int
@@ -89,6 +81,7 @@ class Generate(Message, frozen=True, kw_only=True, tag="generate"):
     alternatives: int = 0
     changes: tuple[ParamsAt, ...] = ()
     template: bool = False
+    plain: bool = False
 
 
 class SetParams(Message, frozen=True, kw_only=True, tag="set_params"):
@@ -136,8 +129,8 @@ class Inspect(Message, frozen=True, kw_only=True, tag="inspect"):
         tokens: The text's ids from its start.
         position: The place, from 1 to len(tokens): what was drawn there is tokens[position], or nothing yet at the end.
         params: The settings that hold there; their filters make `drawn`.
-        top: How many of the likeliest tokens to tell; 0 for all of a vocabulary up to WHOLE_VOCABULARY, and else for
-            TOP_TOKENS.
+        top: How many of the likeliest tokens to tell; 0 for all of a small vocabulary (up to 512 tokens), and else for
+            50.
         attention: Whether to tell what each head looks at.
         lens: Whether to tell what each layer would guess.
     """
@@ -258,6 +251,13 @@ class Tokens(Message, frozen=True, kw_only=True, tag="tokens"):
     tokens_per_second: float = 0.0
 
 
+class Written(Message, frozen=True, kw_only=True, tag="written", gc=False):
+    """More of a text that is told plainly: as little as can be, where many are written at once."""
+
+    id: int
+    text: str
+
+
 class ParamsChanged(Message, frozen=True, kw_only=True, tag="params_changed"):
     """`SetParams`, or one of the recorded changes, took effect: the token at `position` is the first one drawn with
     `params`.
@@ -361,7 +361,7 @@ class Error(Message, frozen=True, kw_only=True, tag="error"):
     hint: str = ""
 
 
-Event = Hello | Ready | Loaded | Started | Tokens | ParamsChanged | Done | Scored | Inspected | Told | Error
+Event = Hello | Ready | Loaded | Started | Tokens | Written | ParamsChanged | Done | Scored | Inspected | Told | Error
 
 _encoder = msgspec.json.Encoder()
 

@@ -14,7 +14,7 @@ from engine.config import SamplingParams
 from engine.inference.generator import Generation
 from engine.inference.stream import Token
 from engine.worker.connection import Connection, MessageTooLongError
-from engine.worker.protocol import BATCH_SECONDS, Done, ParamsAt, ParamsChanged, SetParams, Tokens
+from engine.worker.protocol import BATCH_SECONDS, Done, ParamsAt, ParamsChanged, SetParams, Tokens, Written
 
 CATCH_UP_SECONDS = 0.05
 """A paced text that fell behind makes up for no more than this; the rest of the delay stays."""
@@ -29,9 +29,10 @@ class Writer:
     Args:
         asked_at: When its request arrived, or the model was ready, on the monotonic clock.
         changes: Settings to go on with from a position on, in the order of their positions.
+        plain: Whether the text is told and nothing of its tokens.
 
     Attributes:
-        apart: Seconds between two messages with tokens, at least.
+        apart: Seconds between two messages with tokens or text, at least.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class Writer:
         pace: float,
         asked_at: float,
         changes: Sequence[ParamsAt] = (),
+        plain: bool = False,
     ) -> None:
         self.id = id
         self.finished = False
+        self.plain = plain
         self.apart = BATCH_SECONDS
         self._connection = connection
         self.generation = generation
@@ -56,6 +59,7 @@ class Writer:
         self._last_at = 0.0
         self._beat = -math.inf  # when the last token was due, which is a little before it was drawn
         self._batch: list[Token] = []
+        self._pieces: list[str] = []  # instead, where it is told plainly
         self._recent: deque[tuple[float, int]] = deque()  # when tokens were sent, and how many there were by then
         self._sent_at = -math.inf
 
@@ -75,7 +79,7 @@ class Writer:
     @property
     def wakes_at(self) -> float:
         """When there is something to do: a token to draw, or a batch to send."""
-        return min(self.due, self._sent_at + self.apart) if self._batch else self.due
+        return min(self.due, self._sent_at + self.apart) if self._batch or self._pieces else self.due
 
     def begin(self) -> None:
         """Make the changes that hold from the first token on."""
@@ -92,7 +96,7 @@ class Writer:
             self._beat = now if due == -math.inf else max(due, now - CATCH_UP_SECONDS)
         if self.generation.finish_reason is not None:
             self._finish()
-        elif self._batch and time.monotonic() >= self._sent_at + self.apart:
+        elif (self._batch or self._pieces) and time.monotonic() >= self._sent_at + self.apart:
             self._flush()
 
     def change(self, request: SetParams) -> None:
@@ -115,13 +119,24 @@ class Writer:
             self._flush()
 
     def _draw(self) -> None:
-        token = next(self.generation, None)
-        if token is None:
+        """Take the next token, or all that is ready where nothing can come between."""
+        generation = self.generation
+        before, text = generation.new_tokens, ""
+        if self.plain and not self._pace and not self._changes:
+            generation.read()
+            text = generation.ready_text()
+        elif token := next(generation, None):
+            if self.plain:
+                text = token.text
+            else:
+                self._batch.append(token)
+        if text:
+            self._pieces.append(text)
+        if generation.new_tokens == before:
             return
         self._last_at = time.monotonic()
         if self._first_at is None:
             self._first_at = self._last_at
-        self._batch.append(token)
         if self._changes:
             self._change_where_recorded()
 
@@ -139,7 +154,11 @@ class Writer:
         self._connection.send(ParamsChanged(id=self.id, position=position, params=params))
 
     def _flush(self) -> None:
-        if self._batch:
+        if self._pieces:
+            text, self._pieces = "".join(self._pieces), []
+            self._sent_at = time.monotonic()
+            self._write(text)
+        elif self._batch:
             batch, self._batch = self._batch, []
             self._sent_at = time.monotonic()
             self._recent.append((self._sent_at, self.generation.new_tokens))
@@ -165,6 +184,17 @@ class Writer:
             half = len(tokens) // 2
             self._send(tokens[:half])
             self._send(tokens[half:])
+
+    def _write(self, text: str) -> None:
+        """The same of a text that is told plainly."""
+        try:
+            self._connection.send(Written(id=self.id, text=text))
+        except MessageTooLongError:
+            if len(text) == 1:
+                raise
+            half = len(text) // 2
+            self._write(text[:half])
+            self._write(text[half:])
 
     def _finish(self) -> None:
         self._flush()

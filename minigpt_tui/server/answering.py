@@ -13,10 +13,10 @@ from msgspec import UNSET, Struct, UnsetType
 from pydantic import BaseModel
 
 from engine.config import SamplingParams
-from engine.worker.protocol import Done, Started, Tokens
+from engine.worker.protocol import Done, Started, Tokens, Written
 from minigpt_tui.server.backend import Backend
 from minigpt_tui.server.engine_keeper import Served
-from minigpt_tui.server.events import event, stream, while_wanted
+from minigpt_tui.server.events import EventAround, event, stream, while_wanted
 from minigpt_tui.server.openai_answers import Usage, new_id, now
 from minigpt_tui.server.openai_requests import OpenAIRequest
 from minigpt_tui.server.texts import Job, Texts
@@ -41,6 +41,7 @@ class Answering(ABC, Generic[Asks, Piece]):
         self._asked = asked
         self._id, self._created = new_id(prefix), now()
         self._usage = Usage()
+        self._around: dict[int, EventAround] = {}  # what each piece of a text is sent in
 
     async def answer(self, request: Request, jobs: Sequence[Job]) -> Response:
         """Have texts written, and answer with them.
@@ -61,20 +62,37 @@ class Answering(ABC, Generic[Asks, Piece]):
         """Its pieces as events, all at once that came at once."""
         usage = None if self._asked.tells_usage else UNSET
         async for events in texts:
-            pieces = [piece for each in events for piece in await self.pieces(*each)]
-            if told := b"".join([event(self.chunk([piece], usage)) for piece in pieces]):
-                yield told
+            told: list[bytes] = []
+            for index, what in events:
+                if isinstance(what, Written):
+                    told.append(self._written(index, what.text, usage))
+                else:
+                    told += [event(self.chunk([piece], usage)) for piece in await self.pieces(index, what)]
+            if told:
+                yield b"".join(told)
         if self._asked.tells_usage:
             yield event(self.chunk([], self._usage))
 
+    def _written(self, index: int, text: str, usage: UnsetType | None) -> bytes:
+        if index not in self._around:
+            self._around[index] = EventAround(event(self.chunk([self.piece(index, "")], usage)), self.FIELD)
+        return self._around[index].event(text)
+
     # What each kind says.
+
+    FIELD: str
+    """Where the text stands in a piece."""
 
     @abstractmethod
     async def whole(self, texts: Texts) -> BaseModel:
         """All of it at once."""
 
     @abstractmethod
-    async def pieces(self, index: int, what: Started | Tokens | Done) -> Sequence[Piece]:
+    def piece(self, index: int, text: str) -> Piece:
+        """What is told of more of a text, where nothing is told of its tokens."""
+
+    @abstractmethod
+    async def pieces(self, index: int, what: Started | Tokens | Written | Done) -> Sequence[Piece]:
         """What is told of something that happened to a text."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ from msgspec import UnsetType
 from engine.errors import CheckpointError, DataError, WorkerError
 from engine.inference.stream import Token
 from engine.text.chat import read_chat_template, read_special_tokens, stops
-from engine.worker.protocol import Done, Started, Tokens
+from engine.worker.protocol import Done, Started, Tokens, Written
 from minigpt_tui.chat_rendering import render_chat
 from minigpt_tui.server.answering import DEFAULTS, Answering
 from minigpt_tui.server.backend import Backend, UsedBackend
@@ -49,8 +49,9 @@ async def create_chat_completion(asked: ChatRequest, backend: UsedBackend, reque
     length = backend.length(asked.length, model.info.block_size, "max_completion_tokens")
     prompt, ends = await while_wanted(request, _render(backend, model, asked))
     params = asked.params(DEFAULTS, length, ends)
+    alternatives = asked.top_logprobs or 0 if asked.logprobs else None
     jobs = [
-        Job(prompt, params.replace(seed=seed), asked.top_logprobs or 0, template=True)
+        Job(prompt, params.replace(seed=seed), alternatives, template=True)
         for seed in seeds(asked.first_seed, asked.samples)
     ]
     return await _Chat("chatcmpl", backend, model, asked).answer(request, jobs)
@@ -82,6 +83,8 @@ async def _render(backend: Backend, model: Served, asked: ChatRequest) -> tuple[
 class _Chat(Answering[ChatRequest, ChatChunkChoice]):
     """The model's turns."""
 
+    FIELD = "content"
+
     async def whole(self, texts: Texts) -> ChatCompletion:
         """All of it at once."""
         written = await texts.collect()
@@ -105,9 +108,15 @@ class _Chat(Answering[ChatRequest, ChatChunkChoice]):
         """What an event of its stream carries."""
         return ChatChunk(self._id, self._created, self._model.id, choices, usage)
 
-    async def pieces(self, index: int, what: Started | Tokens | Done) -> Sequence[ChatChunkChoice]:
+    def piece(self, index: int, text: str) -> ChatChunkChoice:
+        """What is told of more of a text, where nothing is told of its tokens."""
+        return _piece(index, ChatDelta(content=text))
+
+    async def pieces(self, index: int, what: Started | Tokens | Written | Done) -> Sequence[ChatChunkChoice]:
         """What is told of something that happened to a text."""
         match what:
+            case Written():
+                return [self.piece(index, what.text)]
             case Tokens():
                 text = "".join([token.text for token in what.tokens])
                 logprobs = self._logprobs(what.tokens)
@@ -118,7 +127,7 @@ class _Chat(Answering[ChatRequest, ChatChunkChoice]):
                 return [_piece(index, ChatDelta(role="assistant", content=""))]
             case Done():
                 self._usage.wrote(what.new_tokens)
-                rest = [_piece(index, ChatDelta(content=what.text))] if what.text else []
+                rest = [self.piece(index, what.text)] if what.text else []
                 return [*rest, _piece(index, ChatDelta(), reason=finish_reason(what.finish_reason))]
 
     def _logprobs(self, tokens: Sequence[Token]) -> ChatLogprobs | None:

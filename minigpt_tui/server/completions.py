@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from msgspec import UnsetType
 
 from engine.inference.stream import Alternative, ScoredToken, Token
-from engine.worker.protocol import Done, Started, Tokens
+from engine.worker.protocol import Done, Started, Tokens, Written
 from minigpt_tui.server.answering import DEFAULTS, Answering
 from minigpt_tui.server.backend import Backend, UsedBackend
 from minigpt_tui.server.documents import faults, or_events
@@ -43,7 +43,7 @@ async def create_completion(asked: CompletionRequest, backend: UsedBackend, requ
     length = backend.length(asked.max_tokens, DEFAULT_LENGTH, "max_tokens")
     params = asked.params(DEFAULTS, max(1, length))
     jobs = [
-        Job(prompt, params.replace(seed=seed), asked.logprobs or 0, only_read=length == 0)
+        Job(prompt, params.replace(seed=seed), asked.logprobs, only_read=length == 0)
         for prompt in prompts
         for seed in seeds(asked.first_seed, asked.samples)
     ]
@@ -52,6 +52,8 @@ async def create_completion(asked: CompletionRequest, backend: UsedBackend, requ
 
 class _Completions(Answering[CompletionRequest, CompletionChoice]):
     """Texts that go on from prompts."""
+
+    FIELD = "text"
 
     def __init__(self, prefix: str, backend: Backend, model: Served, asked: CompletionRequest) -> None:
         super().__init__(prefix, backend, model, asked)
@@ -82,9 +84,15 @@ class _Completions(Answering[CompletionRequest, CompletionChoice]):
         """What an event of its stream carries."""
         return CompletionEvent(self._id, self._created, self._model.id, choices, usage)
 
-    async def pieces(self, index: int, what: Started | Tokens | Done) -> Sequence[CompletionChoice]:
+    def piece(self, index: int, text: str) -> CompletionChoice:
+        """What is told of more of a text, where nothing is told of its tokens."""
+        return CompletionChoice(text, index, None, None)
+
+    async def pieces(self, index: int, what: Started | Tokens | Written | Done) -> Sequence[CompletionChoice]:
         """What is told of something that happened to a text."""
         match what:
+            case Written():
+                return [self.piece(index, what.text)]
             case Tokens():
                 text = "".join([token.text for token in what.tokens])
                 logprobs = self._logprobs(index, what.tokens)

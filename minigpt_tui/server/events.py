@@ -33,7 +33,7 @@ class Closing(Protocol):
     """What a stream is made from."""
 
     def close(self) -> None:
-        """End it."""
+        """End it, and with it what is made from it."""
 
 
 async def while_wanted(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -73,26 +73,35 @@ async def stream(
         chunks: The events, one or several at a time.
         fault: Tells what a client is told of an error of the engine's.
     """
+    gone = asyncio.create_task(_gone(request))
+    gone.add_done_callback(lambda _: source.close())
     try:
-        first = await while_wanted(request, anext(chunks))
+        first = await anext(chunks)
+    except StopAsyncIteration:
+        raise Fault(CLIENT_GONE, "the client has gone") from None
     except BaseException:
-        source.close()
+        gone.cancel()
         raise
-    return _EventStream(source, first, chunks, fault)
+    return _EventStream(gone, first, chunks, fault)
 
 
 class _EventStream(StreamingResponse):
-    """Closes what it streams from, also where the client leaves in the middle."""
+    """Ends with what it streams, which is closed where the client leaves in the middle. Starlette's own would watch for
+    that anew, with a group of tasks for each request.
+
+    Args:
+        gone: Waits for the client to leave; what is streamed ends with it.
+    """
 
     def __init__(
         self,
-        source: Closing,
+        gone: asyncio.Task[None],
         first: bytes,
         chunks: AsyncGenerator[bytes, None],
         fault: Callable[[MiniGPTError], Fault],
     ) -> None:
         super().__init__(chunks, media_type="text/event-stream", headers=HEADERS)
-        self._source = source
+        self._gone = gone
         self._first = first
         self._chunks = chunks
         self._fault = fault
@@ -100,9 +109,9 @@ class _EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         try:
-            await super().__call__(scope, receive, send)
+            await self.stream_response(send)
         finally:
-            self._source.close()
+            self._gone.cancel()
 
     async def stream_response(self, send: Send) -> None:
         """Send all events, and the last one."""
@@ -119,6 +128,24 @@ class _EventStream(StreamingResponse):
         finally:
             await self._chunks.aclose()
         await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+class EventAround:
+    """Events that differ in one text alone, made of one whose text is empty: what stands around it is written once.
+
+    Args:
+        event: That one.
+        field: The name of the text.
+    """
+
+    def __init__(self, event: bytes, field: str) -> None:
+        # Within a string a quote has a backslash before it, so what is found is the field.
+        self._before, quotes, self._after = event.partition(f'"{field}":""'.encode())
+        self._before += quotes.removesuffix(b'""')
+
+    def event(self, text: str) -> bytes:
+        """The one with this text."""
+        return self._before + _encode(text) + self._after
 
 
 def event(data: object) -> bytes:

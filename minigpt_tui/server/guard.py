@@ -4,6 +4,7 @@ ASGI, so that an answer streams through it untouched.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import re
@@ -69,8 +70,7 @@ class Guard:
     def _check_name(self, headers: Headers) -> None:
         if not self._only_here or self._digest:
             return
-        found = _HOST.fullmatch(headers.get("host", ""))
-        if not found or not is_this_machine(found[1].strip("[]")):
+        if not _is_own_name(headers.get("host", "")):
             raise Fault(
                 403,
                 "this server is for the machine that it runs on; to serve it under another name, start it with a key",
@@ -97,6 +97,13 @@ class Guard:
 
     def _too_large(self) -> Fault:
         return Fault(413, f"the request is larger than {self._body_bytes:,} bytes", code="request_too_large")
+
+
+@functools.lru_cache(maxsize=64)
+def _is_own_name(host: str) -> bool:
+    """Whether a request that was sent to this host means this machine."""
+    found = _HOST.fullmatch(host)
+    return found is not None and is_this_machine(found[1].strip("[]"))
 
 
 def refusal(fault: Fault) -> Response:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from engine.config import SamplingParams
 from engine.errors import MiniGPTError
 from engine.inference.stream import Token
-from engine.worker.protocol import Done, Generate, Started, Tokens
-from minigpt_tui.generation_stream import TextEvent
+from engine.worker.protocol import Done, Generate, Started, Tokens, Written
+from minigpt_tui.generation_stream import AnyTextEvent
 from minigpt_tui.server.engine_keeper import EngineKeeper, Served
 from minigpt_tui.server.faults import Fault
 from minigpt_tui.server.limits import Limits
@@ -33,14 +33,15 @@ class Job(NamedTuple):
     Attributes:
         prompt: A text, or its ids.
         params: How to draw.
-        alternatives: How many of the likeliest tokens each token is told with.
+        alternatives: How many of the likeliest tokens each token is told with; None where no token is told of, but
+            the text alone.
         template: Whether the prompt was rendered from a chat template.
         only_read: Whether the prompt alone is of interest: it is read, and nothing is written.
     """
 
     prompt: str | Sequence[int]
     params: SamplingParams
-    alternatives: int = 0
+    alternatives: int | None = None
     template: bool = False
     only_read: bool = False
 
@@ -49,7 +50,7 @@ class Event(NamedTuple):
     """What happened to one text of a request, by its place in it."""
 
     place: int
-    what: Started | Tokens | Done
+    what: Started | Tokens | Written | Done
 
 
 class Text:
@@ -57,29 +58,33 @@ class Text:
 
     Attributes:
         started: How it began.
-        tokens: Its tokens.
+        tokens: Its tokens, where they are told of.
         done: How it ended; the text is whole then.
     """
 
     def __init__(self) -> None:
         self.tokens: list[Token] = []
+        self._pieces: list[str] = []
         self.started: Started
         self.done: Done
 
-    def add(self, event: Started | Tokens | Done) -> None:
+    def add(self, event: Started | Tokens | Written | Done) -> None:
         """Take in what happened."""
         match event:
+            case Written():
+                self._pieces.append(event.text)
             case Started():
                 self.started = event
             case Tokens():
                 self.tokens += event.tokens
+                self._pieces += [token.text for token in event.tokens]
             case Done():
                 self.done = event
 
     @property
     def text(self) -> str:
         """The new text."""
-        return "".join(token.text for token in self.tokens) + self.done.text
+        return "".join(self._pieces) + self.done.text
 
 
 class Texts:
@@ -130,8 +135,9 @@ class Texts:
                 raise StopAsyncIteration
             self._news = asyncio.get_running_loop().create_future()
             await self._news
-        events, self._events = self._events[:MOST_AT_ONCE], self._events[MOST_AT_ONCE:]
-        return events
+        events = self._events
+        self._events = events[MOST_AT_ONCE:]
+        return events[:MOST_AT_ONCE] if self._events else events
 
     async def collect(self) -> list[Text]:
         """Wait for all of them."""
@@ -142,7 +148,9 @@ class Texts:
         return texts
 
     def close(self) -> None:
-        """Leave what is not finished. May be called again."""
+        """Leave what is not finished; whoever iterates is told of nothing more. May be called again."""
+        self._left, self._events, self._error = 0, [], None
+        self._wake()
         for writing in self._writing:
             writing.leave()
         self._writing.clear()  # each knows this one, so that only the collector would find them
@@ -191,7 +199,7 @@ class _Writing:
             self._texts.meters.left(self._texts.model.id)
             self._end()
 
-    def put_nowait(self, event: TextEvent | MiniGPTError) -> None:
+    def put_nowait(self, event: AnyTextEvent | MiniGPTError) -> None:
         """Take what has happened."""
         try:
             self._take(event)
@@ -217,15 +225,16 @@ class _Writing:
             device=keeper.device,
             precision=keeper.precision,
             params=job.params,
-            alternatives=job.alternatives,
+            alternatives=job.alternatives or 0,
             template=job.template,
+            plain=job.alternatives is None,
         )
         self._id = request.id
         keeper.client.follow(request, self)
 
-    def _take(self, event: TextEvent | MiniGPTError) -> None:
+    def _take(self, event: AnyTextEvent | MiniGPTError) -> None:
         match event:
-            case Tokens():
+            case Written() | Tokens():
                 self._texts.add(Event(self._place, event))
             case Started():
                 self._check(event)

@@ -17,7 +17,7 @@ from tiny_models import make_tiny
 from engine.checkpoints import load_model
 from engine.config import ENDLESS, SamplingParams
 from engine.errors import CheckpointError, DataError
-from engine.inference.generator import Generation
+from engine.inference.generator import Drawn, Generation
 from engine.inference.noise import Noise, gumbel, philox
 from engine.inference.sampling import draw, filter_logits
 from engine.inference.stream import TextStream
@@ -340,10 +340,55 @@ def test_a_stop_string_ends_the_text_and_is_not_part_of_it(model):
     assert len(written) == text.find(stop) + 2
 
 
-@pytest.mark.parametrize("text", ["☃é☃", "naïve 日本 🙂 end"])
-def test_a_text_taken_up_inside_a_character_ends_it_whole(home, text):
+@pytest.fixture(scope="module")
+def bytes_model(home):
     make_tiny("tiny-bytes", tokenizer="byte", steps=1)
-    model = load_model("tiny-bytes", "cpu", "fp32")
+    return load_model("tiny-bytes", "cpu", "fp32")
+
+
+@given(
+    text=st.text("abé☃🙂", max_size=20),
+    ends_at=st.none() | st.integers(0, 30),
+    stop=st.lists(st.text("ab☃", min_size=1, max_size=3), max_size=2),
+    limit=st.integers(1, 40),
+    sizes=st.lists(st.integers(1, 8), min_size=1),
+)
+@settings(max_examples=200, deadline=None)
+def test_what_is_ready_is_the_same_text_at_once_and_token_by_token(bytes_model, text, ends_at, stop, limit, sizes):
+    ids = [*bytes_model.tokenizer.encode(text), 0xE2]  # the last one begins a character
+    if ends_at is not None:
+        ids.insert(ends_at, bytes_model.tokenizer.eot_id)
+    params = SamplingParams(seed=1, stop=tuple(stop), max_new_tokens=limit)
+    one, other = (Generation(bytes_model, (), params) for _ in range(2))
+    place, size = 0, itertools.cycle(sizes)
+    while place < len(ids) and one.is_waiting:
+        assert other.is_waiting
+        count = next(size)
+        drawn = [Drawn(id, -1.0, ()) for id in ids[place : place + count]]
+        place += count
+        one.take(0, drawn)
+        other.take(0, drawn)
+        told = ""
+        while not other.is_waiting and other.finish_reason is None:
+            told += other.ready_text()
+        assert told == "".join(token.text for token in one.ready())
+        assert other.tokens == one.tokens
+    assert other.finish_reason == one.finish_reason
+    assert other.tail == one.tail
+
+
+def test_what_was_written_before_there_is_no_number_is_not_lost(model):
+    generation = Generation(model, (), SamplingParams(seed=1))
+    generation.take(0, [Drawn(1, -1.0, ()), Drawn(2, -1.0, ()), Drawn(3, math.nan, ())])
+    piece = model.tokenizer.piece
+    assert [generation.ready_text(), generation.ready_text()] == [piece(1), piece(2)]
+    with pytest.raises(CheckpointError, match="no number"):
+        generation.ready_text()
+
+
+@pytest.mark.parametrize("text", ["☃é☃", "naïve 日本 🙂 end"])
+def test_a_text_taken_up_inside_a_character_ends_it_whole(bytes_model, text):
+    model = bytes_model
     ids = model.tokenizer.encode(text)
     for cut in range(1, len(ids)):
         stream = Generation(model, ids[:cut], SamplingParams())._stream

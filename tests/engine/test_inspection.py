@@ -17,8 +17,8 @@ from engine.errors import CheckpointError, DataError
 from engine.inference.generator import Generation
 from engine.inference.window import window_start
 from engine.worker import inspecting as inspecting_module
-from engine.worker.inspecting import KEPT_SECONDS, Inspecting
-from engine.worker.protocol import LENS_TOKENS, Inspect
+from engine.worker.inspecting import KEPT_SECONDS, LENS_TOKENS, Inspecting
+from engine.worker.protocol import Inspect
 
 
 def ask(position, tokens, **options):

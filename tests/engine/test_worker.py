@@ -32,6 +32,7 @@ from engine.worker.protocol import (
     Hello,
     Load,
     Loaded,
+    ParamsAt,
     ParamsChanged,
     Ready,
     Score,
@@ -40,6 +41,7 @@ from engine.worker.protocol import (
     Shutdown,
     Started,
     Tokens,
+    Written,
     decode_event,
     encode,
 )
@@ -171,6 +173,37 @@ def test_a_text_is_the_one_that_the_engine_writes_anywhere(worker: Worker, write
     assert done.tokens_per_second > 0
     assert done.time_to_first_token > 0
     assert middle[-1].context == generation.context
+
+
+def test_a_text_that_is_told_plainly_is_the_same_one_also_where_its_settings_change(
+    worker: Worker, writer: LoadedModel
+) -> None:
+    params = SamplingParams(max_new_tokens=100, seed=7)
+    generation, text = write_here(writer, "The fox", params)
+    stop = text[60:63]
+    before = text[: text.index(stop)]
+    for asked, written, reason in ((params, text, "length"), (params.replace(stop=(stop,)), before, "stop")):
+        id = new_id()
+        worker.send(Generate(id=id, model="endless", prompt="The fox", params=asked, plain=True))
+        started, *middle, done = worker.until_done(id)
+        assert started.prompt_tokens == generation.prompt_tokens
+        assert {type(event) for event in middle} == {Written}
+        assert all(event.text for event in middle)
+        assert text_of([*middle, done]) == written
+        assert (done.finish_reason, done.prompt_tokens) == (reason, 7)
+        assert done.new_tokens == (100 if reason == "length" else len(before) + len(stop))
+
+    changes = (ParamsAt(27, params.replace(temperature=0.0)), ParamsAt(47, params.replace(top_k=1)))
+    texts = []
+    for plain in (False, True):
+        id = new_id()
+        request = Generate(id=id, model="endless", prompt="The fox", params=params, changes=changes, plain=plain)
+        worker.send(request)
+        _, *middle, done = worker.until_done(id)
+        texts.append(text_of([*middle, done]))
+        places = [place for place, event in enumerate(middle) if isinstance(event, ParamsChanged)]
+        assert [len(text_of(middle[:place])) for place in places] == [20, 40]
+    assert texts[0] == texts[1] != text
 
 
 def test_a_seed_that_nobody_chose_is_told_and_gives_the_same_text_again(worker: Worker) -> None:

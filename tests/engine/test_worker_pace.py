@@ -16,7 +16,7 @@ from engine.config import ENDLESS, SamplingParams
 from engine.inference.stream import Token
 from engine.worker import connection
 from engine.worker.connection import Connection, LineBuffer, MessageTooLongError, TooLong
-from engine.worker.protocol import BATCH_SECONDS, Done, Error, ParamsChanged, SetParams, Tokens, encode
+from engine.worker.protocol import BATCH_SECONDS, Done, Error, ParamsChanged, SetParams, Tokens, Written, encode
 from engine.worker.writer import CATCH_UP_SECONDS, Writer
 
 
@@ -56,6 +56,13 @@ class Scripted:
     def cancel(self) -> None:
         self.finish_reason = "cancelled"
 
+    def read(self) -> None:
+        """There is no model behind it."""
+
+    def ready_text(self) -> str:
+        token = next(self, None)
+        return "" if token is None else token.text
+
     def __next__(self) -> Token:
         if self.new_tokens == self.params.max_new_tokens:
             self.finish_reason = "length"
@@ -72,12 +79,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def start(clock: Clock, pace: float, **generation) -> tuple[Writer, Scripted, list]:
+def start(clock: Clock, pace: float, *, plain: bool = False, **generation) -> tuple[Writer, Scripted, list]:
     """A writer, what it writes from, and what it has sent as (time, event)."""
     sent: list = []
     line = SimpleNamespace(send=lambda event: sent.append((clock.now, event)))
     scripted = Scripted(clock, **generation)
-    return Writer(line, 1, scripted, pace=pace, asked_at=clock.now), scripted, sent
+    return Writer(line, 1, scripted, pace=pace, asked_at=clock.now, plain=plain), scripted, sent
 
 
 def run(writer: Writer, clock: Clock, until: float, delay: float = 0.0) -> None:
@@ -201,6 +208,30 @@ def test_the_further_apart_messages_are_to_be_the_more_tokens_each_has(clock: Cl
     assert {len(event.tokens) for _, event in sent[1:]} <= {100, 101}
 
 
+def test_a_text_that_is_told_plainly_is_sent_when_its_tokens_would_be(clock: Clock) -> None:
+    writer, _, sent = start(clock, pace=0.0, plain=True, seconds=0.001, limit=100)
+    writer.advance()
+    assert [event for _, event in sent] == [Written(id=1, text="x")]
+    while not writer.finished:
+        writer.advance()
+    *written, (_, done) = sent
+    gaps = [after - before for (before, _), (after, _) in itertools.pairwise(written[:-1])]
+    assert BATCH_SECONDS - 1e-9 <= min(gaps) <= max(gaps) <= BATCH_SECONDS + 0.0011
+    assert "".join(event.text for _, event in written) == 100 * "x"
+    assert (done.new_tokens, done.finish_reason) == (100, "length")
+    assert done.time_to_first_token == pytest.approx(0.001)
+    assert done.tokens_per_second == pytest.approx(1000)
+
+
+def test_a_text_that_is_told_plainly_keeps_its_pace(clock: Clock) -> None:
+    writer, scripted, sent = start(clock, pace=10, plain=True)
+    for count in (1, 1, 2, 2, 3):
+        writer.advance()
+        assert scripted.new_tokens == count
+        clock.now += 0.0501
+    assert [event.text for _, event in sent] == ["x", "x", "x"]
+
+
 def test_what_is_held_is_written_at_once_and_answers_of_other_threads_do_not_wait_for_it() -> None:
     source, sink = os.pipe()
     line = Connection(source, sink)
@@ -221,6 +252,20 @@ def test_what_is_held_is_written_at_once_and_answers_of_other_threads_do_not_wai
     assert os.read(source, 1000) == encode(second)
     os.close(source)
     os.close(sink)
+
+
+def test_no_message_is_longer_than_allowed_and_no_text_is_lost(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    monkeypatch.setattr(connection, "MAX_MESSAGE_BYTES", 200)
+    source, sink = os.pipe()
+    writer = Writer(Connection(source, sink), 1, Scripted(clock, limit=1000), pace=0.0, asked_at=clock.now, plain=True)
+    writer.apart = 1.0
+    while not writer.finished:
+        writer.advance()
+    os.close(sink)
+    with os.fdopen(source, "rb") as events:
+        lines = events.readlines()
+    assert max(map(len, lines)) <= 200
+    assert "".join(json.loads(line)["text"] for line in lines) == 1000 * "x"
 
 
 def test_no_message_is_longer_than_allowed_and_no_token_is_lost(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:

@@ -10,8 +10,20 @@ import math
 import httpx
 import openai
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from openai import OpenAI
 from serving import Server, until
+
+from minigpt_tui.server.events import EventAround, event
+from minigpt_tui.server.openai_answers import (
+    ChatChunk,
+    ChatChunkChoice,
+    ChatDelta,
+    CompletionChoice,
+    CompletionEvent,
+    Usage,
+)
 
 PROMPT = "THE FOX:\n"
 
@@ -58,6 +70,21 @@ def test_a_stream_is_the_same_text_in_pieces_and_ends_with_done(client: OpenAI, 
         lines = [line for line in raw.iter_lines() if line]
     assert lines[-1] == "data: [DONE]"
     assert all("usage" not in json.loads(line.removeprefix("data: ")) for line in lines[:-1])
+
+
+@given(model=st.text(), text=st.text())
+@example(model='"text":""', text='"content":""\n\u2028')
+@example(model='\\"content":""', text="")
+def test_what_is_written_around_a_piece_once_makes_the_event_that_it_would_have(model: str, text: str):
+    def completion(text: str) -> bytes:
+        return event(CompletionEvent("id", 1, model, [CompletionChoice(text, 3, None, None)]))
+
+    def chat(text: str) -> bytes:
+        choice = ChatChunkChoice(3, ChatDelta(content=text), None, None)
+        return event(ChatChunk("id", 1, model, [choice], Usage()))
+
+    assert EventAround(completion(""), "text").event(text) == completion(text)
+    assert EventAround(chat(""), "content").event(text) == chat(text)
 
 
 def test_samples_are_those_of_seeds_in_a_row_and_come_once_each(client: OpenAI, alone: str):

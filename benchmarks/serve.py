@@ -4,7 +4,7 @@ against the same request made alone, nothing may be lost, and the memory of both
     python benchmarks/serve.py [--clients 64] [--seconds 60] [--model shakespeare] [--tokens 200] [--device cpu]
     python benchmarks/serve.py --blocks 12x768 --least 6
 
-With `--blocks` it is a model of that many blocks of that width, with random weights: what a pass takes is the same
+With `--blocks` it is a GPT-2 of that many blocks of that width, with random weights: what a pass takes is the same
 whatever they are. Its texts have nothing that could be guessed, so each pass brings a token of each; a text of the
 bundled model alone has guesses that come true, which many texts gain less by.
 
@@ -111,21 +111,24 @@ class Server:
 
 def random_model(folder: Path, blocks: str) -> str:
     """Make a model with random weights, such as 12x768: blocks, and numbers in the stream; heads are of 64."""
-    import msgspec
     import torch
 
     from engine.checkpoints import load_model, save_checkpoint
+    from engine.config import ModelConfig
     from engine.model.gpt import GPT
 
     depth, width = map(int, blocks.split("x"))
     known = load_model("shakespeare", "cpu", "fp32")
-    config = msgspec.structs.replace(
-        known.config,
-        n_layer=depth, n_embd=width, n_head=width // 64, n_kv_head=width // 64, head_dim=64, n_inner=4 * width,
-        block_size=1024,
+    shape = ModelConfig(
+        family="gpt2", bias=True, n_layer=depth, n_embd=width, n_head=width // 64, block_size=1024,
+        vocab_size=known.config.vocab_size,
     )  # fmt: skip
     torch.manual_seed(0)
-    save_checkpoint(folder, GPT(config), known.tokenizer, known.record, precision="fp16")
+    gpt = GPT(shape)
+    with torch.no_grad():  # no text ends before it is full: what is normed has a mean of 0, and with this bias one of 1
+        gpt.final_norm.bias.fill_(1.0)
+        gpt.head.weight[known.tokenizer.eot_id] = -0.1
+    save_checkpoint(folder, gpt, known.tokenizer, known.record, precision="fp16")
     return str(folder)
 
 

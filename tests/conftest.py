@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,10 +16,13 @@ from types import SimpleNamespace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from textual._animator import Animator
 from textual.css.stylesheet import Stylesheet
 from tiny_models import make_tiny
 
-pytest_plugins = ("command_line",)
+from engine import file_locks, folders
+
+pytest_plugins = ("command_line", "sharing_out")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish() -> None:
     """What was imported lives as long as the tests: the collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """pytest looks five times for what was left: once is enough, the other four need not walk through all again."""
     gc.collect()
     gc.freeze()
 
@@ -84,6 +95,36 @@ def stylesheets_that_are_read_once():
         yield read
 
 
+@pytest.fixture(scope="session", autouse=True)
+def keys_that_are_waited_for_once():
+    """Whoever presses a key waits until the app is idle, until nothing moves, and once more until it is idle. Where
+    nothing moved it is so already, and the second time is left out: these were half of what tests of screens waited.
+    """
+    import textual.app
+
+    press, wait, still = textual.app.App._press_keys, textual.app.wait_for_idle, Animator.wait_until_complete
+    state = SimpleNamespace(nothing_moved=False)
+
+    async def press_each(self, keys):
+        for key in keys:
+            state.nothing_moved = False
+            await press(self, [key])
+
+    async def until_nothing_moves(self):
+        state.nothing_moved = self._complete_event.is_set()
+        await still(self)
+
+    async def until_idle(*seconds):
+        if not state.nothing_moved:
+            await wait(*seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(textual.app.App, "_press_keys", press_each)
+        patch.setattr(Animator, "wait_until_complete", until_nothing_moves)
+        patch.setattr(textual.app, "wait_for_idle", until_idle)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_texts_of_the_test_before():
     """Each app begins without the texts that the one before it left."""
@@ -92,7 +133,34 @@ def no_texts_of_the_test_before():
         (Path(home) / "state" / "branches.msgpack").unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock among all processes of these tests."""
+    descriptor = file_locks.open_lock(path, os.O_RDWR | os.O_CREAT)
+    try:
+        if descriptor is not None:
+            file_locks.lock(descriptor)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 @pytest.fixture(scope="session")
-def tiny_model(home: Path) -> Path:
-    """A checkpoint of about 30,000 weights that goes by the name `tiny`: nanochat family, char tokenizer, block 64."""
-    return make_tiny("tiny")
+def tiny_model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of about 30,000 weights that goes by the name `tiny`: nanochat family, char tokenizer, block 64.
+
+    It is trained once, for all processes of these tests.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return make_tiny("tiny")
+    shared = tmp_path_factory.getbasetemp().parent / "tiny"
+    with locked(shared.with_name("tiny.lock")):
+        if not shared.exists():
+            made = make_tiny("tiny")
+            shutil.copytree(made, part := shared.with_name("tiny.part"))
+            part.rename(shared)
+            return made
+    path = folders.user_checkpoints() / "tiny"
+    shutil.copytree(shared, path)
+    return path

@@ -1,4 +1,4 @@
-"""What is run where."""
+"""What is run where, and what comes first."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from sharing_out import LONGEST, place
 
 
 class Item:
@@ -30,3 +31,10 @@ def test_what_needs_posix_is_skipped_on_windows_alone(system, added, monkeypatch
         patch.setattr(os, "name", system)
         hooks.pytest_collection_modifyitems([marked, other])
     assert (marked.added, other.added) == (added, [])
+
+
+def test_the_longest_come_first_and_each_of_them_is_there():
+    tests = Path(__file__).parent
+    files = [f"tests/{file.relative_to(tests).as_posix()}" for file in tests.rglob("test_*.py")]
+    assert {place(f"{file}::test_it[tests/server]") for file in files} == set(range(len(LONGEST) + 1))
+    assert place("tests/engine/test_config.py::test_it") == len(LONGEST)

@@ -22,7 +22,7 @@ from engine.inference.draft import Draft
 from engine.inference.native.guessing import NativeDraft, fits
 from engine.inference.noise import Noise
 from engine.inference.sampling import shares
-from engine.inference.slots import Slot
+from engine.inference.slots import WORTH_COPYING, Slot
 from engine.inference.stream import Alternative, TextStream, Token
 from engine.inference.tempo import Hope, Tempo
 from engine.inference.window import window_start
@@ -69,6 +69,10 @@ class Wanted(NamedTuple):
     def noise(self, rows: int) -> Tensor:
         """The noise of the next positions, (rows, V)."""
         return self.generation.noise.rows(self.generation.position, rows)
+
+    def noise_address(self, rows: int) -> int:
+        """Where it lies, or 0 for a greedy text, which needs none."""
+        return self.generation.noise.address(self.generation.position, rows) if self.params.temperature else 0
 
     def seen(self, rows: int) -> Tensor:
         """Which ids each row's text has, (rows, V)."""
@@ -278,6 +282,17 @@ class Generation:
         return self._slot
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it has a slot."""
+        return self._slot is not None
+
+    def will_share(self, other: Generation) -> bool:
+        """Whether more of its beginning can be copied from another text when that has been read further."""
+        end = len(other.slot.held) + WORTH_COPYING
+        beginning = self._window()[:end]
+        return len(beginning) == end and beginning == other._window()[:end]
+
+    @property
     def room(self) -> int:
         """How many rows fit behind what the slot holds."""
         return self.model.config.block_size - len(self.slot.held)
@@ -294,16 +309,18 @@ class Generation:
         """What is to guess at most so many tokens that may come next, with others; None where `guesses` does."""
         if not count or not isinstance(self._draft, NativeDraft):
             return None
-        noise = self.noise.address(self.position, count)
-        self._draft.want(self.tokens, noise, self._params.temperature, count)
+        temperature = self._params.temperature
+        noise = self.noise.address(self.position, count) if temperature else 0
+        self._draft.want(self.tokens, noise, temperature, count)
         return self._draft
 
     def guesses(self, count: int) -> list[int]:
         """At most so many tokens that may come next."""
         if not count or not isinstance(self._draft, Draft):
             return []
-        noise = self.noise.plain_rows(self.position, count)
-        return self._draft.guess(self.tokens, noise, self._params.temperature, count)
+        temperature = self._params.temperature
+        noise = self.noise.plain_rows(self.position, count) if temperature else []
+        return self._draft.guess(self.tokens, noise, temperature, count)
 
     def wanted(self, guesses: list[int]) -> Wanted:
         """What is to be drawn when these guesses are read along."""

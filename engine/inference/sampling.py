@@ -72,15 +72,15 @@ def entropies(logprobs: Tensor) -> Tensor:
     return -(logprobs.exp() * logprobs.clamp(min=-1e4)).sum(dim=-1)
 
 
-def draw(filtered: Tensor, temperature: float, noise: Tensor) -> Tensor:
+def draw(filtered: Tensor, temperature: float, noise: Tensor | None) -> Tensor:
     """Draw a token in each row: the argmax of logits plus Gumbel noise is a draw from their softmax (Gumbel, 1954).
 
     Args:
         filtered: (N, V) logits after `filter_logits`.
-        temperature: 0 is greedy: the noise is left out.
-        noise: (N, V) standard Gumbel noise.
+        temperature: 0 is greedy.
+        noise: (N, V) standard Gumbel noise; None for greedy draws.
 
     Returns:
         (N,) ids.
     """
-    return (filtered if temperature == 0.0 else filtered + noise).argmax(dim=-1)
+    return (filtered if temperature == 0.0 or noise is None else filtered + noise).argmax(dim=-1)

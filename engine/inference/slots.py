@@ -170,6 +170,7 @@ def _fresh_memory(size: int) -> mmap.mmap:
     return room
 
 
+@torch.inference_mode()  # else what was made in it could not be written outside of it
 def _copy(source: Tensor, target: Tensor, length: int) -> None:
     """Copy so many of a text's keys and values, (2, G, capacity, D), and touch no memory behind them."""
     whole = -(-length // TILE) * TILE

@@ -29,7 +29,8 @@ def torch_threads(count: int) -> Iterator[None]:
 def most_threads() -> int:
     """As many as the user allows, or this process may have processors."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # the rest is for threads within threads
-    return int(wanted) if wanted.isdecimal() and int(wanted) else _cores()
+    count = int(wanted) if wanted.isdecimal() and len(wanted) < 5 else 0  # nobody has more: a slip, as a word is
+    return count or _cores()
 
 
 def _cores() -> int:

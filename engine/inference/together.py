@@ -47,14 +47,14 @@ def read_together(generations: Sequence[Generation]) -> None:
 
     Args:
         generations: Texts of one model; those that have ended, or are ready, stay as they are. Where their prompts are
-            more than a pass reads, the first ones are read first.
+            more than a pass reads, the first ones are read first; a beginning that several share is read once.
 
     Raises:
         CheckpointError: The model answers with what is no number.
     """
     steady, prompts, left = [], list[Prompt](), CHUNK
     for generation in generations:
-        if not generation.is_waiting:
+        if not generation.is_waiting or (prompts and not generation.has_begun and _gains(generation, prompts, left)):
             continue
         behind = generation.behind()
         if len(behind) == 1:
@@ -68,6 +68,11 @@ def read_together(generations: Sequence[Generation]) -> None:
         if group or prompts:
             _pass(group, prompts)
         prompts = []
+
+
+def _gains(generation: Generation, prompts: Sequence[Prompt], left: int) -> bool:
+    """Whether a text had better begin in a later pass, as there is more then that it can copy, or no room in this."""
+    return not left or any(generation.will_share(prompt.generation) for prompt in prompts)
 
 
 def _prompt(generation: Generation, behind: list[int], most: int) -> Prompt:
@@ -160,7 +165,7 @@ def _drawn(wanted: Sequence[Wanted], logits: Tensor) -> list[list[Drawn]]:
     most = max(each.rows for each in wanted)
     logits, native, filtered = logits[:, :most], None, None
     if library := wanted[0].library:
-        noise = [each.generation.noise.address(each.generation.position, most) for each in wanted]
+        noise = [each.noise_address(most) for each in wanted]
         native = native_draw(library, logits, [each.params.temperature for each in wanted], noise)
         drawn, chosen = native.ids, native.logprobs
     else:
@@ -192,8 +197,10 @@ def _filtered(wanted: Sequence[Wanted], logits: Tensor) -> Tensor:
 
 def _drawn_by_torch(wanted: Sequence[Wanted], logits: Tensor, filtered: Tensor) -> tuple[list[int], list[float]]:
     """Ids and logprobs of S R rows, of (S, R, V) logits."""
-    noise = torch.stack([each.noise(logits.shape[1]) for each in wanted])
-    ids = draw(filtered, wanted[0].params.temperature, noise)  # (S, R)
+    temperature, noise = wanted[0].params.temperature, None
+    if temperature:
+        noise = torch.stack([each.noise(logits.shape[1]) for each in wanted])
+    ids = draw(filtered, temperature, noise)  # (S, R)
     own = logits.log_softmax(dim=-1).gather(2, ids[..., None])
     return ids.flatten().tolist(), own.flatten().tolist()
 

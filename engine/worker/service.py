@@ -63,6 +63,7 @@ class Service:
         self._models = Models()
         self._inspecting = Inspecting()
         self._writers: dict[int, Writer] = {}
+        self._reading: dict[int, None] = {}  # what `_read_together` returned
 
     def serve(self) -> None:
         """Serve until the client says so or has gone."""
@@ -72,42 +73,47 @@ class Service:
                     return
                 self._handle(arrival)
             self._inspecting.rest()
-            reading = self._read_together()
+            self._reading = self._read_together()
             apart = max(BATCH_SECONDS, len(self._writers) / MESSAGES_A_SECOND)
             with self._connection.hold():
                 for writer in list(self._writers.values()):
-                    if not writer.finished and writer.id not in reading:
+                    if not writer.finished:
                         writer.apart = apart
                         self._advance(writer)
                     if writer.finished:
                         del self._writers[writer.id]
 
     def _advance(self, writer: Writer) -> None:
-        """Let a text go on."""
-        if writer.generation.is_waiting:
+        """Let a text go on, unless more is to be read first."""
+        is_read = writer.id not in self._reading
+        if is_read and writer.generation.is_waiting:
             self._connection.release()  # what the others wrote need not wait for a pass of this one
         try:
-            writer.advance()
+            if is_read:
+                writer.advance()
+            else:
+                writer.tell()
         except Exception as error:
             self._failed(error, writer.id)
 
-    def _read_together(self) -> set[int]:
+    def _read_together(self) -> dict[int, None]:
         """Read what all texts of a model need for their next tokens in as few passes as can be.
 
         Returns:
-            The texts that have more of their prompts to read; commands are obeyed between its pieces.
+            The texts that have more of their prompts to read, those first that have waited longest; commands are obeyed
+            between its pieces.
         """
         by_model: dict[int, list[Writer]] = {}
-        for writer in self._writers.values():
-            if writer.is_due:
+        for text in {**self._reading, **dict.fromkeys(self._writers)}:
+            if (writer := self._writers.get(text)) and writer.is_due:
                 by_model.setdefault(id(writer.generation.model), []).append(writer)
-        reading: set[int] = set()
+        reading: dict[int, None] = {}
         for writers in by_model.values():
             with suppress(Exception):  # such as that there is no memory: each tries alone then, and says so if it fails
                 if len(writers) == 1 and len(writers[0].generation.behind()) <= CHUNK:
                     continue  # it reads by itself when it is asked for its token
                 read_together([writer.generation for writer in writers])
-                reading |= {writer.id for writer in writers if writer.generation.is_waiting}
+                reading |= dict.fromkeys(writer.id for writer in writers if writer.generation.is_waiting)
         return reading
 
     def _patience(self) -> float | None:

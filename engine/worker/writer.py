@@ -96,7 +96,12 @@ class Writer:
             self._beat = now if due == -math.inf else max(due, now - CATCH_UP_SECONDS)
         if self.generation.finish_reason is not None:
             self._finish()
-        elif (self._batch or self._pieces) and time.monotonic() >= self._sent_at + self.apart:
+        else:
+            self.tell()
+
+    def tell(self) -> None:
+        """Send what has waited for long enough."""
+        if (self._batch or self._pieces) and time.monotonic() >= self._sent_at + self.apart:
             self._flush()
 
     def change(self, request: SetParams) -> None:

@@ -32,7 +32,7 @@ def test_an_app_without_a_terminal_does_not_live_on(tmp_path):
         app = psutil.Process(terminal.pid)
         family = [app, *app.children(recursive=True)]
         terminal.hang_up()
-        assert terminal.ends(30) in (0, 1)
+        assert terminal.ends(30) in (0, 1, 120)  # 120: Python had something left for a terminal that is gone
         _, alive = psutil.wait_procs(family, timeout=10)
         assert not alive
     kept = msgspec.msgpack.decode((tmp_path / "state" / "branches.msgpack").read_bytes())

@@ -492,7 +492,7 @@ def test_what_our_model_cannot_compute_is_refused(changes, says, tiny_model, tmp
 
 def test_every_tokenizer_travels_with_its_model(home):
     for kind in ("byte", "bpe"):
-        path = make_tiny(f"tiny-{kind}", tokenizer=kind)
+        path = make_tiny(f"tiny-{kind}", tokenizer=kind, steps=3)
         loaded = checkpoints.load_model(f"tiny-{kind}")
         assert loaded.tokenizer.kind == kind
         assert loaded.tokenizer.decode(loaded.tokenizer.encode("héllo ☃")) == "héllo ☃"

@@ -10,7 +10,6 @@ import json
 import pytest
 import tokenizers
 import torch
-import transformers
 from tiny_models import TINY_TEXT
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -61,12 +60,14 @@ def llama3():
 
 
 def trained(backend, special, bos, eos):
+    from transformers import PreTrainedTokenizerFast
+
     trainer = trainers.BpeTrainer(
         vocab_size=320, special_tokens=special, show_progress=False, initial_alphabet=sorted(byte_values())
     )
     backend.train_from_iterator([TINY_TEXT + " 12 345"], trainer)
     named = {"bos_token": special[bos], "eos_token": special[eos]}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **named)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **named)
 
 
 TOKENIZERS = {"smollm": (smollm, {"tie_word_embeddings": True}), "llama3": (llama3, {"rope_parameters": SLOWED})}
@@ -82,12 +83,14 @@ def elsewhere(tmp_path):
     """A small Llama as transformers saves it, by the make of its tokenizer: the model, its tokenizer, its folder."""
 
     def save(make):
+        from transformers import LlamaConfig, LlamaForCausalLM
+
         make_tokenizer, options = TOKENIZERS[make]
         tokenizer = make_tokenizer()
         ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-        config = transformers.LlamaConfig(**SIZES, **options, **ids, vocab_size=len(tokenizer) + 3)
+        config = LlamaConfig(**SIZES, **options, **ids, vocab_size=len(tokenizer) + 3)
         torch.manual_seed(0)
-        model = transformers.LlamaForCausalLM(config).eval()
+        model = LlamaForCausalLM(config).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn(parameter.shape) * 0.2)
@@ -109,6 +112,8 @@ def greedily(model, ids, count):
 
 @pytest.mark.parametrize("make", TOKENIZERS)
 def test_a_llama_reads_and_writes_what_it_does_in_transformers(elsewhere, tmp_path, make):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     theirs, their_tokenizer, folder = elsewhere(make)
     import_model(folder, Wishes(name=make))
     ours = load_model(make, "cpu", "fp32")
@@ -124,11 +129,11 @@ def test_a_llama_reads_and_writes_what_it_does_in_transformers(elsewhere, tmp_pa
     written = [token.token for token in Generation(ours, ids, SamplingParams(temperature=0.0, max_new_tokens=40))]
     assert written == greedily(theirs, ids, len(written))
     export_model(make, tmp_path / "again")
-    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "again", dtype=torch.float32)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "again", dtype=torch.float32)
     assert type(again).__name__ == "LlamaForCausalLM"
     with torch.no_grad():
         assert torch.equal(again(x).logits, theirs(x).logits)
-    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "again")(PROMPT).input_ids == ids
+    assert AutoTokenizer.from_pretrained(tmp_path / "again")(PROMPT).input_ids == ids
     saved = json.loads((tmp_path / "again" / "config.json").read_text())
     assert (saved["bos_token_id"], saved["eos_token_id"]) == (theirs.config.bos_token_id, theirs.config.eos_token_id)
 
@@ -197,12 +202,14 @@ def test_what_our_llama_cannot_compute_is_refused(changes, says):
 
 
 def test_what_a_config_leaves_out_is_what_transformers_takes():
+    from transformers import LlamaConfig, Qwen3Config
+
     least = {key: value for key, value in WHOLE.items() if key not in ("rms_norm_eps", "num_key_value_heads")}
-    ours, theirs = from_hf_config(least), transformers.LlamaConfig(**least)
+    ours, theirs = from_hf_config(least), LlamaConfig(**least)
     assert (ours.eps, ours.kv_heads, ours.head_size) == (theirs.rms_norm_eps, 4, theirs.head_dim)
     assert ours.tie_head is theirs.tie_word_embeddings is False
     assert ours.rope_theta == 10_000
     older = WHOLE | {"rope_theta": 100.0, "pretraining_tp": 2, "rope_scaling": SLOWED}  # tp changes no result
     assert from_hf_config(older) == from_hf_config(WHOLE | {"rope_parameters": SLOWED})
     qwen = WHOLE | {"model_type": "qwen3"}
-    assert from_hf_config(qwen).head_size == transformers.Qwen3Config(**qwen).head_dim == 128
+    assert from_hf_config(qwen).head_size == Qwen3Config(**qwen).head_dim == 128

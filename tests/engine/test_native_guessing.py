@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from test_draft import random_ids
 
 from engine.config import SamplingParams
-from engine.inference.draft import Draft
-from engine.inference.draft_table import build_table
+from engine.inference.draft import Draft, match_length
+from engine.inference.draft_table import DraftTable, build_table
 from engine.inference.generator import Generation
 from engine.inference.native import building
 from engine.inference.native.guessing import MOST_GUESSES, ROOMS, NativeDraft, fits, guess
@@ -87,6 +87,21 @@ def test_a_vocabulary_whose_matches_do_not_fit_is_guessed_by_python():
     assert not fits(build_table(np.zeros(10, np.uint32), (1 << 21) + 1))
 
 
+def test_a_table_that_has_a_context_many_times_is_laid_out_and_guesses_as_it_does_in_python():
+    count = 20_003
+    arrays = {
+        "counts": np.array([1, count], np.uint32),
+        "oldest": np.full(1 + count, 5, np.uint8),
+        "children": np.array([count], np.uint32),
+        "widths": np.ones(1 + count, np.uint8),
+        "ids": (np.arange(1 + count) % 7).astype(np.uint8),
+        "shares": np.zeros(1 + count, np.uint8),
+    }
+    table, none = DraftTable(66, arrays), torch.empty(0)
+    found = guessed(NativeDraft(LIBRARY, table, 66), [5], none, 0.0, 1)
+    assert found == Draft(table, [5]).guess([5], [], 0.0, 1) == [count % 7]
+
+
 def test_many_texts_guess_in_one_call_and_none_for_another():
     table = build_table(random_ids(0, 6000, 50) % 9, 50)
     texts = [random_ids(seed, 60, 9).tolist() for seed in range(30)]
@@ -102,6 +117,21 @@ def test_many_texts_guess_in_one_call_and_none_for_another():
 def test_no_more_are_made_than_there_is_room_for():
     table = build_table(np.array([0, 1] * 300, np.uint8), 2)
     assert len(guessed(NativeDraft(LIBRARY, table, 2), [0, 1], torch.zeros(20, 2), 0.8, 20)) == MOST_GUESSES
+
+
+@pytest.mark.parametrize("vocab_size", [256, 50257])
+def test_places_are_told_apart_by_all_tokens_before_them(vocab_size):
+    table = build_table(random_ids(0, 3000, vocab_size), vocab_size)
+    alike = random_ids(1, match_length(vocab_size) - 1, vocab_size).tolist()
+    befores, behinds = random_ids(2, 400, vocab_size).reshape(2, 40, 5).tolist()
+    text = [id for before, behind in zip(befores, behinds, strict=True) for id in (*before, *alike, *behind)]
+    none, came_true = torch.empty(0), 0
+    for before, behind in zip(befores, behinds, strict=True):
+        again = [*text, *before, *alike]
+        found = guessed(NativeDraft(LIBRARY, table, vocab_size), again, none, 0.0, 4)
+        assert found == Draft(table, again).guess(again, [], 0.0, 4)
+        came_true += found == behind[:4]
+    assert came_true > 35
 
 
 def test_a_long_text_forgets_what_was_long_ago():

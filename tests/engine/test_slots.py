@@ -162,6 +162,19 @@ def test_the_beginning_of_a_text_that_is_still_being_written_is_copied(model, wr
     assert first.tokens == expected  # whose place is its own still
 
 
+def test_a_beginning_is_copied_whoever_asks_inside_of_inference_mode_or_outside():
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=32, block_size=100, vocab_size=66)
+    slots, owners = Slots(config, torch.device("cpu"), torch.float32), [Owner() for _ in range(3)]
+    with torch.inference_mode():  # as in a pass, for which the room was made
+        first, second = (slots.take(owner, []) for owner in owners[:2])
+        slots.layers[0][:, first.index, :, :50] = 7.0
+        first.held = [1] * 50
+        slots.release(second)
+    third = slots.take(owners[2], [1] * 60)
+    assert (third.index, third.held) == (second.index, [1] * 50)
+    assert (slots.layers[0][:, third.index, :, :50] == 7.0).all()
+
+
 def test_of_a_text_that_is_still_being_written_little_is_not_worth_copying(model, monkeypatch):
     first = begin(model, model.tokenizer.encode(PROMPT[:12]), SamplingParams(seed=2, max_new_tokens=ENDLESS))
     next(first)

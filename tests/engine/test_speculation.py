@@ -125,6 +125,15 @@ def test_without_a_table_what_repeats_itself_is_guessed_from_the_text(model, mon
     assert len(passes) < 0.7 * 150
 
 
+def test_greedy_texts_make_no_noise(model, monkeypatch):
+    params = SamplingParams(temperature=0.0, max_new_tokens=60, seed=1)
+    alone, guessed = both_ways(model, "The fox", params)
+    monkeypatch.setattr("engine.inference.noise.gumbel", None)
+    assert both_ways(model, "The fox", params) == [alone, guessed]
+    monkeypatch.setattr(model, "draft_table", None)
+    assert both_ways(model, "The fox", params) == [alone, guessed]
+
+
 def test_where_rows_are_not_alike_nothing_is_guessed(tiny_model, monkeypatch):
     model = load_drafted("tiny", "fp16")
     assert not model.decoder.rows_alike

@@ -18,7 +18,7 @@ from engine.inference import choosing
 from engine.inference.choosing import choose_threads
 from engine.inference.inspection import LayerReader
 from engine.inference.native import building
-from engine.inference.threads import torch_threads
+from engine.inference.threads import most_threads, torch_threads
 from engine.inference.torch_pass import TorchPass
 from engine.worker import inspecting, models, service
 from engine.worker.connection import Arrival
@@ -85,6 +85,16 @@ def test_a_model_that_torch_reads_has_its_own_threads_whatever_others_have(tiny_
     assert torch.equal(read_in_pieces(decoder, [1, 2, 3], [3]), by_two)
     assert seen == [2, 1]
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("wanted", ["99999999999", "0", "-3", "many"])
+def test_a_number_of_threads_that_nobody_has_is_none(wanted, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    of_the_machine = most_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    assert most_threads() == of_the_machine
+    with torch_threads(most_threads()):
+        assert torch.get_num_threads() == of_the_machine
 
 
 def test_torch_has_few_threads_beside_passes_and_more_to_load_to_score_and_to_look_inside(tiny_model, monkeypatch):

@@ -13,7 +13,7 @@ from tiny_models import make_tiny
 from engine.checkpoints import load_model
 from engine.config import ENDLESS, SamplingParams
 from engine.inference import together
-from engine.inference.decoder import CHUNK
+from engine.inference.decoder import CHUNK, Decoder
 from engine.inference.generator import Generation
 from engine.inference.together import read_together
 
@@ -170,6 +170,29 @@ def test_prompts_that_are_more_than_a_pass_reads_are_read_first_come_first_serve
         ready.append([not generation.is_waiting for generation in generations])
     assert ready == [[True, False, False, False], [True, True, False, False], [True] * 4]
     assert max(passes) <= CHUNK
+    take_all(generations)
+    assert [generation.tokens for generation in generations] == alone
+
+
+def test_a_beginning_that_texts_share_is_read_once(home, monkeypatch):
+    make_tiny("tiny-long", steps=1, block_size=640, batch_size=1)
+    model = load_model("tiny-long", "cpu", "fp32")
+    if not model.decoder.is_native:
+        pytest.skip("torch reads each prompt by itself")
+    one, other = "the fox went " * 25, "a dog said " * 10
+    ids = [model.tokenizer.encode(prompt) for prompt in (one, one, other, other, other + "I go")]
+    assert CHUNK < len(ids[0]) < 2 * CHUNK - len(ids[2])
+    params = [SamplingParams(seed=seed, max_new_tokens=5) for seed in range(5)]
+    alone = [write_down(Generation(model, *each))[-1] for each in zip(ids, params, strict=True)]
+    fresh = load_model("tiny-long", "cpu", "fp32")
+    generations = [Generation(fresh, *each, speculate=False) for each in zip(ids, params, strict=True)]
+    passes, read = [], Decoder.read_once
+    monkeypatch.setattr(
+        Decoder, "read_once", lambda self, rows, *rest: passes.append([*map(len, rows)]) or read(self, rows, *rest)
+    )
+    while any(generation.is_waiting for generation in generations):
+        read_together(generations)
+    assert passes == [[CHUNK], [len(ids[0]) - CHUNK, len(ids[2])], [1, 1, 4]]
     take_all(generations)
     assert [generation.tokens for generation in generations] == alone
 

@@ -21,8 +21,7 @@ pytest_plugins = ("play_fixtures",)
 
 
 @pytest.mark.parametrize("hostile", ["x [/red] y", "[red]", "[/x]", "[@click=app.quit]go[/]", "tail\\", "a[b"])
-@pytest.mark.parametrize("typed", ["", "x", "["])
-async def test_a_models_name_and_facts_are_data_in_the_list_of_models(make_app, client, monkeypatch, hostile, typed):
+async def test_a_models_name_and_facts_are_data_in_the_list_of_models(make_app, client, monkeypatch, hostile):
     infos = [
         CheckpointInfo(name=f"x[{hostile}", path="/m/1", family="nanochat", trained_on=hostile),
         CheckpointInfo(name=f"x[{hostile}2", path="/m/2", problem=hostile),
@@ -31,14 +30,15 @@ async def test_a_models_name_and_facts_are_data_in_the_list_of_models(make_app, 
     async with make_app().run_test(size=WIDE) as pilot:
         await pilot.press("escape", "l")
         await pilot.pause()
-        if typed:
-            await pilot.press("x" if typed == "x" else "left_square_bracket")
-            await asyncio.sleep(0.3)
-        await settled(pilot)
-        picture = "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
-        assert f"x[{hostile}2" in picture
-        assert f"trained on {hostile}" in picture
-        assert f"damaged: {hostile}" in picture
+        for typed in ((), ("x",), ("backspace", "left_square_bracket")):
+            await pilot.press(*typed)
+            if typed:
+                await asyncio.sleep(0.3)
+            await settled(pilot)
+            picture = "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
+            assert f"x[{hostile}2" in picture
+            assert f"trained on {hostile}" in picture
+            assert f"damaged: {hostile}" in picture
 
 
 async def test_the_question_whether_to_overwrite_is_whole_at_80_columns(make_app, client, tmp_path: Path, monkeypatch):

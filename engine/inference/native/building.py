@@ -100,13 +100,6 @@ def _found() -> Native:
         library = _load_or_build(compiler, file)
     except UnusableError as error:
         return Native(None, "", str(error), error.mend)
-    library.scratch_bytes.argtypes, library.scratch_bytes.restype = [c_void_p, c_long, c_long, c_long], c_long
-    library.read_rows.argtypes, library.read_rows.restype = [c_void_p, c_void_p], None
-    library.draw_rows.argtypes, library.draw_rows.restype = [c_void_p], None
-    library.fill_table.argtypes = [c_void_p, c_void_p, c_int64, c_int32, c_int64]
-    library.guess_all.argtypes = [c_void_p, c_int32]
-    library.fill_table.restype = library.guess_all.restype = None
-    library.lanes.restype = library.built_for.restype = c_int
     return Native(library, file.stem, f"built by {shlex.join(compiler)} for this processor")
 
 
@@ -151,6 +144,10 @@ def load(file: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(file))
     library.scratch_bytes.argtypes, library.scratch_bytes.restype = [c_void_p, c_long, c_long, c_long], c_long
     library.read_rows.argtypes, library.read_rows.restype = [c_void_p, c_void_p], None
+    library.draw_rows.argtypes, library.draw_rows.restype = [c_void_p], None
+    library.fill_table.argtypes = [c_void_p, c_void_p, c_int64, c_int32, c_int64]
+    library.guess_all.argtypes = [c_void_p, c_int32]
+    library.fill_table.restype = library.guess_all.restype = None
     library.lanes.restype = library.built_for.restype = c_int
     return library
 

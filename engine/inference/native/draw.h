@@ -9,7 +9,7 @@ typedef struct {
     int32_t texts, rows, vocabulary;
     const float *temperatures; /* of each text; 0 is greedy: the noise is left out */
     const float *logits;       /* (texts, rows, V) */
-    const float *const *noise; /* of each text, (rows, V) */
+    const float *const *noise; /* of each text, (rows, V); nothing where it is greedy */
     int32_t *ids;              /* (texts, rows) */
     float *logprobs;           /* of these tokens, before the temperature */
     float *tops, *logs;        /* of each row: a token's logprob is its logit, less the one, less the other */
@@ -46,7 +46,8 @@ static void draw_all(const drawing *d) {
             for (; v < V; v++) top = logits[v] > top ? logits[v] : top;
             for (v = 0; v + LANES <= V; v += LANES) sum += exp_of(load(logits + v) - top);
             for (; v < V; v++) rest += expf(logits[v] - top);
-            long at = largest_at(logits, d->noise[text] + row * V, V, top, d->temperatures[text]);
+            float temperature = d->temperatures[text];
+            long at = largest_at(logits, temperature > 0.0f ? d->noise[text] + row * V : 0, V, top, temperature);
             d->ids[number] = (int32_t)at;
             d->tops[number] = top;
             d->logs[number] = logf(sum_of(sum) + rest);

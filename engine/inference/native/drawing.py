@@ -58,7 +58,7 @@ def draw(library: ctypes.CDLL, logits: Tensor, temperatures: Sequence[float], no
         library: What was built of `pass.c`.
         logits: (S, R, V) in float32, on the CPU.
         temperatures: Of each of S texts; 0 is greedy: the noise is left out.
-        noise: For each text where (R, V) standard Gumbel noise lies.
+        noise: For each text where (R, V) standard Gumbel noise lies; 0 for one that is greedy.
     """
     S, R, V = logits.shape
     ids, numbers = (c_int32 * (S * R))(), [(c_float * (S * R))() for _ in range(3)]

@@ -17,6 +17,7 @@ typedef struct {
     int64_t rooms;           /* a power of two, more than there are contexts */
     uint64_t *contexts;      /* of each room: a context, or 0 */
     int32_t *rows;           /* of each room: where in the next ones that context is */
+    uint64_t odd;            /* any odd number, one that who made the table does not know: it says which rooms are whose */
     const int64_t *ends;     /* of each row: where its tokens begin, and the next one's */
     const int32_t *ids;      /* the tokens that may follow */
     const float *logarithms; /* of their shares */
@@ -40,15 +41,21 @@ typedef struct {
 
 static uint64_t lowest_bits(uint64_t x, int bits) { return bits < 64 ? x & (((uint64_t)1 << bits) - 1) : x; }
 
-static int64_t room_of(uint64_t key, int64_t rooms) { return (int64_t)((key * 0x9e3779b97f4a7c15u) >> 20) & (rooms - 1); }
+#define GOLDEN 0x9e3779b97f4a7c15u
 
-/* Put contexts of a length, whose rows follow each other from `row` on, into their rooms. */
+/* One of so many rooms, at most 1 << 32. All of a key counts: many agree in their latest tokens. */
+static int64_t room_of(uint64_t key, uint64_t odd, int64_t rooms) {
+    return (int64_t)(((key ^ key >> 32) * odd) >> 32) & (rooms - 1);
+}
+
+/* Put contexts of a length, whose rows follow each other from `row` on, into their rooms. Of one that a table has several
+ * times, as none of ours does, the last counts. */
 void fill_table(table *t, const uint64_t *contexts, int64_t count, int32_t length, int64_t row) {
     uint64_t tag = (uint64_t)1 << (length * t->bits);
     for (int64_t i = 0; i < count; i++) {
         uint64_t key = contexts[i] | tag;
-        int64_t room = room_of(key, t->rooms);
-        while (t->contexts[room]) room = (room + 1) & (t->rooms - 1);
+        int64_t room = room_of(key, t->odd, t->rooms);
+        while (t->contexts[room] && t->contexts[room] != key) room = (room + 1) & (t->rooms - 1);
         t->contexts[room] = key;
         t->rows[room] = (int32_t)(row + i);
     }
@@ -58,7 +65,7 @@ void fill_table(table *t, const uint64_t *contexts, int64_t count, int32_t lengt
 static int64_t row_of(const table *t, uint64_t recent) {
     for (int length = t->longest; length > 0; length--) {
         uint64_t key = lowest_bits(recent, length * t->bits) | (uint64_t)1 << (length * t->bits);
-        for (int64_t room = room_of(key, t->rooms); t->contexts[room]; room = (room + 1) & (t->rooms - 1))
+        for (int64_t room = room_of(key, t->odd, t->rooms); t->contexts[room]; room = (room + 1) & (t->rooms - 1))
             if (t->contexts[room] == key) return t->rows[room];
     }
     return 0;
@@ -67,7 +74,7 @@ static int64_t row_of(const table *t, uint64_t recent) {
 /* The latest place behind the tokens at the end of `recent`, or 0. */
 static int64_t place_of(const draft *d, uint64_t recent) {
     uint64_t key = lowest_bits(recent, d->match * d->table->bits);
-    int64_t first = room_of(key, d->rooms / SHARED) * SHARED;
+    int64_t first = room_of(key, GOLDEN, d->rooms / SHARED) * SHARED;
     for (int64_t room = first; room < first + SHARED; room++)
         if (d->keys[room] == key && d->places[room]) return d->places[room];
     return 0;
@@ -76,7 +83,7 @@ static int64_t place_of(const draft *d, uint64_t recent) {
 /* Remember that it is `place`. */
 static void remember(draft *d, uint64_t recent, int64_t place) {
     uint64_t key = lowest_bits(recent, d->match * d->table->bits);
-    int64_t first = room_of(key, d->rooms / SHARED) * SHARED, oldest = first;
+    int64_t first = room_of(key, GOLDEN, d->rooms / SHARED) * SHARED, oldest = first;
     for (int64_t room = first; room < first + SHARED; room++) {
         if (d->places[room] && d->keys[room] == key) {
             oldest = room;

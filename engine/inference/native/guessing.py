@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import secrets
 import weakref
 from array import array
 from collections.abc import Sequence
@@ -30,7 +31,10 @@ class TableStruct(Structure):
         ("longest", c_int32),
         ("bits", c_int32),
         ("rooms", c_int64),
-        *((name, c_void_p) for name in ("contexts", "rows", "ends", "ids", "logarithms")),
+        ("contexts", c_void_p),
+        ("rows", c_void_p),
+        ("odd", c_uint64),
+        *((name, c_void_p) for name in ("ends", "ids", "logarithms")),
     )
 
 
@@ -78,8 +82,9 @@ class NativeTable:
             np.ascontiguousarray(table.ids, np.int32),
             np.ascontiguousarray(table.logarithms, np.float32),
         )
-        where = [each.ctypes.data for each in self._arrays]
-        self.struct = TableStruct(table.longest, table.bits, rooms, *where)
+        found, rows, *told = [each.ctypes.data for each in self._arrays]
+        odd = secrets.randbits(64) | 1
+        self.struct = TableStruct(table.longest, table.bits, rooms, found, rows, odd, *told)
         row = 0
         for length, each in enumerate(contexts):
             library.fill_table(ctypes.byref(self.struct), each.ctypes.data, len(each), length, row)

@@ -162,44 +162,30 @@ class Writer:
         if self._pieces:
             text, self._pieces = "".join(self._pieces), []
             self._sent_at = time.monotonic()
-            self._write(text)
+            self._send(text)
         elif self._batch:
             batch, self._batch = self._batch, []
             self._sent_at = time.monotonic()
             self._recent.append((self._sent_at, self.generation.new_tokens))
             while self._sent_at - self._recent[0][0] > SPEED_SECONDS and len(self._recent) > 2:
                 self._recent.popleft()
-            self._send(batch)
+            self._send(tuple(batch))
 
-    def _send(self, tokens: Sequence[Token]) -> None:
-        """Send tokens in as few messages as hold them."""
-        if not tokens:
-            return
-        event = Tokens(
-            id=self.id,
-            tokens=tuple(tokens),
-            context=self.generation.context,
-            tokens_per_second=self._recent_speed(),
-        )
+    def _send(self, what: str | tuple[Token, ...]) -> None:
+        """Send text or tokens in as few messages as hold them."""
         try:
-            self._connection.send(event)
+            self._connection.send(self._message(what))
         except MessageTooLongError:
-            if len(tokens) == 1:
+            if len(what) == 1:
                 raise
-            half = len(tokens) // 2
-            self._send(tokens[:half])
-            self._send(tokens[half:])
+            half = len(what) // 2
+            self._send(what[:half])
+            self._send(what[half:])
 
-    def _write(self, text: str) -> None:
-        """The same of a text that is told plainly."""
-        try:
-            self._connection.send(Written(id=self.id, text=text))
-        except MessageTooLongError:
-            if len(text) == 1:
-                raise
-            half = len(text) // 2
-            self._write(text[:half])
-            self._write(text[half:])
+    def _message(self, what: str | tuple[Token, ...]) -> Written | Tokens:
+        if isinstance(what, str):
+            return Written(id=self.id, text=what)
+        return Tokens(id=self.id, tokens=what, context=self.generation.context, tokens_per_second=self._recent_speed())
 
     def _finish(self) -> None:
         self._flush()

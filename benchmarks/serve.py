@@ -270,9 +270,10 @@ def main() -> int:
     for answer in (lost + differ)[:3]:
         print(f"request {answer.kind}: {answer.text!r}", file=sys.stderr)
     flat = max(growth(memory.server), growth(memory.engine)) <= GROWTH
-    if many < options.least * one:
+    enough = many >= options.least * one
+    if not enough:
         print(f"fewer than {options.least:g} times the tokens of one client at a time", file=sys.stderr)
-    return 1 if lost or differ or status or not flat or many < options.least * one else 0
+    return 1 if lost or differ or status or not flat or not enough else 0
 
 
 if __name__ == "__main__":

@@ -70,10 +70,6 @@ class Wanted(NamedTuple):
         """The noise of the next positions, (rows, V)."""
         return self.generation.noise.rows(self.generation.position, rows)
 
-    def noise_address(self, rows: int) -> int:
-        """Where it lies, or 0 for a greedy text, which needs none."""
-        return self.generation.noise.address(self.generation.position, rows) if self.params.temperature else 0
-
     def seen(self, rows: int) -> Tensor:
         """Which ids each row's text has, (rows, V)."""
         seen = self.generation.seen().repeat(rows, 1)
@@ -289,8 +285,8 @@ class Generation:
     def will_share(self, other: Generation) -> bool:
         """Whether more of its beginning can be copied from another text when that has been read further."""
         end = len(other.slot.held) + WORTH_COPYING
-        beginning = self._window()[:end]
-        return len(beginning) == end and beginning == other._window()[:end]
+        beginning = self._window(end)
+        return len(beginning) == end and beginning == other._window(end)
 
     @property
     def room(self) -> int:
@@ -305,13 +301,15 @@ class Generation:
         self._held = slot.keep(self.tokens[begin + self._held : -1], self._held)
         return self.tokens[begin + self._held :]
 
+    def noise_address(self, rows: int) -> int:
+        """Where the noise of the next positions lies, (rows, V), or 0 for a greedy text, which needs none."""
+        return self.noise.address(self.position, rows) if self._params.temperature else 0
+
     def ask_draft(self, count: int) -> NativeDraft | None:
         """What is to guess at most so many tokens that may come next, with others; None where `guesses` does."""
         if not count or not isinstance(self._draft, NativeDraft):
             return None
-        temperature = self._params.temperature
-        noise = self.noise.address(self.position, count) if temperature else 0
-        self._draft.want(self.tokens, noise, temperature, count)
+        self._draft.want(self.tokens, self.noise_address(count), self._params.temperature, count)
         return self._draft
 
     def guesses(self, count: int) -> list[int]:
@@ -349,8 +347,10 @@ class Generation:
             return NativeDraft(library, table, self.model.config.vocab_size)
         return Draft(table, self.tokens)
 
-    def _window(self) -> list[int]:
-        return self.tokens[window_start(len(self.tokens), self.model.config.block_size) :]
+    def _window(self, most: int | None = None) -> list[int]:
+        """The tokens that the model sees, or so many of the first."""
+        begin = window_start(len(self.tokens), self.model.config.block_size)
+        return self.tokens[begin : None if most is None else begin + most]
 
     def _open_character(self) -> bytes:
         """The bytes at the prompt's end that begin a character without ending it, as where a text is taken up again."""

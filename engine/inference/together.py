@@ -165,7 +165,7 @@ def _drawn(wanted: Sequence[Wanted], logits: Tensor) -> list[list[Drawn]]:
     most = max(each.rows for each in wanted)
     logits, native, filtered = logits[:, :most], None, None
     if library := wanted[0].library:
-        noise = [each.noise_address(most) for each in wanted]
+        noise = [each.generation.noise_address(most) for each in wanted]
         native = native_draw(library, logits, [each.params.temperature for each in wanted], noise)
         drawn, chosen = native.ids, native.logprobs
     else:

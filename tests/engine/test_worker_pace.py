@@ -254,16 +254,21 @@ def test_what_is_held_is_written_at_once_and_answers_of_other_threads_do_not_wai
     os.close(sink)
 
 
+def written_out(writer: Writer, source: int, sink: int) -> list[bytes]:
+    """The lines that a text makes, from here to its end; the pipe is closed then."""
+    while not writer.finished:
+        writer.advance()
+    os.close(sink)
+    with os.fdopen(source, "rb") as events:
+        return events.readlines()
+
+
 def test_no_message_is_longer_than_allowed_and_no_text_is_lost(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setattr(connection, "MAX_MESSAGE_BYTES", 200)
     source, sink = os.pipe()
     writer = Writer(Connection(source, sink), 1, Scripted(clock, limit=1000), pace=0.0, asked_at=clock.now, plain=True)
     writer.apart = 1.0
-    while not writer.finished:
-        writer.advance()
-    os.close(sink)
-    with os.fdopen(source, "rb") as events:
-        lines = events.readlines()
+    lines = written_out(writer, source, sink)
     assert max(map(len, lines)) <= 200
     assert "".join(json.loads(line)["text"] for line in lines) == 1000 * "x"
 
@@ -272,11 +277,7 @@ def test_no_message_is_longer_than_allowed_and_no_token_is_lost(monkeypatch: pyt
     monkeypatch.setattr(connection, "MAX_MESSAGE_BYTES", 400)
     source, sink = os.pipe()
     writer = Writer(Connection(source, sink), 1, Scripted(clock, limit=50), pace=0.0, asked_at=clock.now)
-    while not writer.finished:
-        writer.advance()
-    os.close(sink)
-    with os.fdopen(source, "rb") as events:
-        lines = events.readlines()
+    lines = written_out(writer, source, sink)
     assert max(map(len, lines)) <= 400
     positions = [token["position"] for line in lines for token in json.loads(line).get("tokens", [])]
     assert positions == list(range(1, 51))

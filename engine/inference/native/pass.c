@@ -51,7 +51,7 @@ typedef struct {
     const batch *b;
     const layer *l;
     const product *p, *then; /* the product at hand, and what is multiplied behind it, if anything */
-    long N, answered;
+    long N; /* rows */
     float *x, *qkv, *read, *h, *steps, *own; /* the stream; a block's queries, keys, values; what was read; the MLP */
     char *inputs;
     const char *from; /* rows of inputs of the product at hand, `from_stride` bytes each */

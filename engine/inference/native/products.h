@@ -70,7 +70,7 @@ static void prepare(int kind, const float *x, long inputs, void *to, float *step
 /* Sums of `rows` rows and `tiles` tiles, both known when this is compiled. `x` is in rows of `stride` bytes. */
 INLINE void sums_fp32(const int rows, const int tiles, const product *p, long tile, const char *x, long stride,
                       const char *soon, vec sums[AT_ONCE][TILES_AT_ONCE]) {
-    const float *weights = (const float *)p->weights + tile * p->inputs * LANES;
+    const float *weights = (const float *)weights_of(p, tile);
     for (long k = 0; k < p->inputs; k++) {
         if (rows == AT_ONCE) fetch(soon + k * LANES * 4, LANES * 4);
 #pragma GCC unroll 8
@@ -84,7 +84,7 @@ INLINE void sums_fp32(const int rows, const int tiles, const product *p, long ti
 INLINE void sums_bf16(const int rows, const int tiles, const product *p, long tile, const char *x, long stride,
                       const char *soon, vec sums[AT_ONCE][TILES_AT_ONCE]) {
     const long pairs = (p->inputs + 1) / 2;
-    const uint32_t *weights = (const uint32_t *)p->weights + tile * pairs * LANES;
+    const uint32_t *weights = (const uint32_t *)weights_of(p, tile);
     for (long k = 0; k < pairs; k++) {
         if (rows == AT_ONCE) fetch(soon + k * LANES * 4, LANES * 4);
 #pragma GCC unroll 2
@@ -111,7 +111,7 @@ INLINE void sums_bf16(const int rows, const int tiles, const product *p, long ti
 INLINE void sums_int8(const int rows, const int tiles, const product *p, long tile, const char *x, long stride,
                       const char *soon, ivec sums[AT_ONCE][TILES_AT_ONCE]) {
     const long quads = (p->inputs + 3) / 4;
-    const int32_t *weights = (const int32_t *)p->weights + tile * quads * LANES;
+    const int32_t *weights = (const int32_t *)weights_of(p, tile);
     for (long k = 0; k < quads; k++) {
         if (rows == AT_ONCE) fetch(soon + k * LANES * 4, LANES * 4);
 #pragma GCC unroll 2
